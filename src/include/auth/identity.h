@@ -1,0 +1,32 @@
+/*
+ * identity.h
+ *	  From what a connection and a request carry to an Identity.
+ *
+ * Token first, then the certificate's CN, never both; a bad token never falls
+ * back to the certificate.  An empty CN, or one that names no user, is nobody.
+ * etcd-auth-semantics.md A3.
+ */
+#ifndef AUTH_IDENTITY_H
+#define AUTH_IDENTITY_H
+
+#include "common/logop.h"
+#include "storage/snap/store.h"
+#include "utils/errcodes.h"
+
+typedef struct Credentials
+{
+	bool		has_token;		/* a token was sent, even an empty one */
+	Bytes		token;			/* "Bearer " already taken off */
+	Bytes		common_name;	/* of the verified certificate; empty: none */
+} Credentials;
+
+/*
+ * Resolve on a pinned version.  With auth off: IDENTITY_NONE, ERR_NONE, and
+ * a token is not even looked at.  ERR_INVALID_AUTH_TOKEN for a bad one.
+ * identity->user borrows from the version or from mcx.
+ */
+extern ErrCode identity_resolve(const StoreVersion *v,
+								const Credentials *credentials,
+								MemContext *mcx, Identity *identity);
+
+#endif							/* AUTH_IDENTITY_H */

@@ -1,0 +1,28 @@
+/*
+ * listen.h
+ *	  Listening sockets from a list of URLs.
+ */
+#ifndef COMM_LISTEN_H
+#define COMM_LISTEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct Listener
+{
+	int			fd;
+	bool		is_tls;			/* https, unixs */
+	char		url[256];		/* as given */
+	char		address[256];	/* what it is bound to: "127.0.0.1:2379" */
+	char		unix_path[108]; /* to unlink at the end; empty for TCP */
+} Listener;
+
+/*
+ * Open all of a comma-separated list.  Returns how many, or -1 with a line
+ * that names URL and reason ("port in use": and what to do) in error.
+ */
+extern int	listen_open(const char *urls, Listener *listeners, int max,
+						char *error, size_t error_size);
+extern void listen_close(Listener *listeners, int n);
+
+#endif							/* COMM_LISTEN_H */

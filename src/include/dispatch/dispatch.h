@@ -1,0 +1,82 @@
+/*
+ * dispatch.h
+ *	  Which operation, who asks and may they, which limits.
+ *
+ * Used in a backend only, by its one event-loop thread.
+ */
+#ifndef DISPATCH_DISPATCH_H
+#define DISPATCH_DISPATCH_H
+
+#include "dispatch/request.h"
+
+/* ---- for the doors ---- */
+
+extern void dispatch_init(void);	/* once per backend, after ring_attach_backend */
+
+extern const RpcInfo *rpc_info(RpcId id);
+/* by service and method name; NULL if not in the table */
+extern const RpcInfo *rpc_find(Bytes service, Bytes method);
+extern bool rpc_service_exists(Bytes service);
+
+/* a request in its own memory context, child of parent */
+extern Request *request_create(MemContext *parent, const RpcInfo *rpc,
+							   const RequestOps *ops, void *door);
+extern void request_destroy(Request *req);
+
+/*
+ * Decode the message and run the handler.  ops->finished may be called before
+ * this returns.
+ */
+extern void dispatch_request(Request *req, Bytes message);
+
+/*
+ * The client has gone or reset the stream: nobody will be told.  The request
+ * destroys itself when nothing is outstanding for it any more.
+ */
+extern void dispatch_cancel(Request *req);
+
+/* descriptors to poll, and what to call when they are readable */
+extern int	dispatch_completion_fd(void);
+extern void dispatch_on_completions(void);
+extern int	dispatch_hash_fd(void);
+extern void dispatch_on_hashes(void);
+
+/* when the next request times out (CLOCK_MONOTONIC ms; -1: none), and do it */
+extern int64_t dispatch_next_expiry_ms(void);
+extern void dispatch_expire(int64_t now_ms);
+
+/* requests that are outstanding; 0 before a graceful end */
+extern uint32_t dispatch_outstanding(void);
+
+/* ---- for the handlers (command/) ---- */
+
+extern ReqResult request_fail(Request *req, ErrCode error);
+/* with a text of its own; grpc_code -1 keeps the table's code */
+extern ReqResult request_fail_text(Request *req, ErrCode error, int grpc_code,
+								   const char *fmt,...)
+			__attribute__((format(printf, 4, 5)));
+
+/*
+ * Resolve the identity (once) and ask authorize() on a version the caller has
+ * pinned.  On ERR_NONE the request is PERMITTED.
+ */
+extern ErrCode request_authorize(Request *req, const StoreVersion *v,
+								 const AccessList *access);
+
+/*
+ * Encode and propose; op->identity is filled in from the request.  Authorizes
+ * on the current version first (access_add_logop), so a refusal costs no log
+ * entry.  on_completion is called with the result; the default one (NULL)
+ * takes revision and body from the completion.
+ */
+extern ReqResult request_propose(Request *req, LogOp *op,
+								 ReqCompletionFn on_completion);
+
+/* get a linearizable point; calls on_read at once if reads are local */
+extern ReqResult request_read_barrier(Request *req, ReqReadFn on_read);
+
+/* hash or verify on the hashing thread; password is copied */
+extern ReqResult request_hash(Request *req, HashJobKind kind, Bytes password,
+							  Bytes phc, ReqHashFn on_hash);
+
+#endif							/* DISPATCH_DISPATCH_H */

@@ -1,0 +1,121 @@
+/*
+ * mvcc.h
+ *	  The key-value state: reading it at a revision, and changing it.
+ *
+ * Reading works on any StoreVersion that the caller has pinned (or on the
+ * draft, in apply).  Answers are written as protobuf straight into a Buf: the
+ * fields of RangeResponse, PutResponse ... without their header, which the
+ * caller puts in front (protobuf allows fields in any order of writing).
+ *
+ * Rules: etcd-auth-semantics.md E1 to E5.
+ */
+#ifndef MVCC_MVCC_H
+#define MVCC_MVCC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/kvop.h"
+#include "lib/buf.h"
+#include "mvcc/kvversion.h"
+#include "storage/snap/store.h"
+#include "utils/errcodes.h"
+
+/* ---- reading ---- */
+
+/*
+ * The version of a key at a revision (<= 0: newest), or NULL if it did not
+ * exist or was deleted then.
+ */
+extern const KvVersion *mvcc_get(const StoreVersion *v, Bytes key,
+								 int64_t revision);
+
+/*
+ * Execute a range.  Writes kvs, more, count (fields 2 to 4 of RangeResponse).
+ * deadline_ms (CLOCK_MONOTONIC, 0 = none) is looked at every few hundred
+ * keys: past it the range ends with ERR_SNAPSHOT_TOO_OLD.  Returns
+ * ERR_COMPACTED or ERR_FUTURE_REV for a revision that cannot be read.
+ * scratch: sort and filter arrays.
+ */
+extern ErrCode mvcc_range(const StoreVersion *v, const RangeOp *op,
+						  int64_t deadline_ms, MemContext *scratch, Buf *out);
+
+/* One KeyValue message as field `field` (kvs, prev_kv ...). */
+extern void mvcc_put_kv_field(Buf *out, unsigned field, const KvVersion *kv,
+							  bool keys_only);
+
+/* all compares of a level hold on v; what etcd calls applyCompares */
+extern bool mvcc_compares_hold(const StoreVersion *v, const TxnOp *txn);
+
+/*
+ * Evaluate a transaction that has only ranges in both branches, on a pinned
+ * version (no log entry).  Writes succeeded and responses.
+ */
+extern ErrCode mvcc_txn_readonly(const StoreVersion *v, const TxnOp *txn,
+								 int64_t deadline_ms, MemContext *scratch,
+								 Buf *out);
+
+/* true if no branch holds a put, a delete or a nested txn (E4) */
+extern bool mvcc_txn_is_readonly(const TxnOp *txn);
+/* true if at least one op exists and every range in it is serializable */
+extern bool mvcc_txn_is_serializable(const TxnOp *txn);
+
+/* ---- changing (Thread: apply) ---- */
+
+/* Told about each version that came to be, for Berkeley DB and watchers. */
+typedef struct MvccSink
+{
+	void		(*on_version) (void *arg, const KvVersion *kv);
+	void	   *arg;
+} MvccSink;
+
+typedef struct MvccWrite
+{
+	StoreVersion *draft;
+	const MvccSink *sink;
+	MemContext *scratch;		/* per entry */
+	int64_t		revision;		/* of this entry: draft->kv_revision + 1 */
+	uint32_t	next_sub;		/* 0: nothing changed so far */
+} MvccWrite;
+
+/*
+ * Begin and end one entry's changes.  End moves draft->kv_revision if
+ * anything changed.  Permissions have been checked by the caller.
+ */
+extern void mvcc_write_begin(MvccWrite *w, StoreVersion *draft,
+							 const MvccSink *sink, MemContext *scratch);
+extern void mvcc_write_end(MvccWrite *w);
+
+/* Write the message's fields except the header; nothing changes on error. */
+extern ErrCode mvcc_put(MvccWrite *w, const PutOp *op, Buf *out);
+extern ErrCode mvcc_delete_range(MvccWrite *w, const DeleteOp *op,
+								 int64_t *deleted, Buf *out);
+/* *succeeded says which branch ran; all checks precede the first change */
+extern ErrCode mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded,
+						Buf *out);
+
+/*
+ * Set the compacted revision: reads below it fail from the next publish on.
+ * ERR_COMPACTED if revision <= compacted (a fresh store counts as -1),
+ * ERR_FUTURE_REV if revision > current.
+ */
+extern ErrCode mvcc_compact_begin(StoreVersion *draft, int64_t revision);
+
+/*
+ * Remove what the last compaction made unreachable, at most max_keys keys in
+ * one call, between batches.  on_removed is told each removed version (for
+ * Berkeley DB).  Returns true when nothing is left to do.  Waits by itself
+ * (returns false, does nothing) until readers of older versions have gone.
+ */
+extern bool mvcc_compact_step(StoreVersion *draft, uint32_t max_keys,
+							  const MvccSink *on_removed);
+
+/* ---- loading (before the first publish) ---- */
+
+/* Versions must come in revision order.  Copies key and value. */
+extern void mvcc_load_version(StoreVersion *draft, Bytes key, Bytes value,
+							  int64_t mod_revision, uint32_t sub_revision,
+							  int64_t create_revision, int64_t version,
+							  int64_t lease);
+
+#endif							/* MVCC_MVCC_H */

@@ -1,0 +1,29 @@
+/*
+ * postmaster.h
+ *	  The first process: sockets, children, shared memory, reload, stop.
+ */
+#ifndef POSTMASTER_POSTMASTER_H
+#define POSTMASTER_POSTMASTER_H
+
+#include "comm/conn.h"
+#include "comm/listen.h"
+
+/* runs until told to stop; returns the exit status of the program */
+extern int	PostmasterMain(void);
+
+typedef struct BackendStart
+{
+	int			fd;				/* accepted socket */
+	int			slot;			/* -1: refuse every request and end */
+	TlsContext *tls;			/* NULL: plain */
+	const char *peer;
+} BackendStart;
+
+/* one client connection, start to end; never returns */
+extern void BackendMain(const BackendStart *start)
+			__attribute__((noreturn));
+
+/* children notice the postmaster's death by this descriptor's end of file */
+extern int	postmaster_death_fd(void);
+
+#endif							/* POSTMASTER_POSTMASTER_H */

@@ -1,0 +1,128 @@
+/*
+ * control.h
+ *	  The control area: shared memory that every process may write.
+ *
+ * Process slots, submission and completion rings, counters, and what other
+ * modules ask for in subsystemlist.h (the token cache, the hash slots).  All
+ * sizes are fixed at start.  A process writes only its own slot and rings and
+ * what the module's own rules allow; a backend that dies leaves nothing that
+ * the postmaster cannot put right with control_reap_slot().
+ */
+#ifndef STORAGE_IPC_CONTROL_H
+#define STORAGE_IPC_CONTROL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/bytes.h"
+#include "storage/snap/store.h"
+
+typedef enum SlotState
+{
+	SLOT_FREE,					/* postmaster may give it away */
+	SLOT_STARTING,				/* given to a child that has not yet attached */
+	SLOT_HANDSHAKE,
+	SLOT_IDLE,
+	SLOT_ACTIVE,
+	SLOT_DEAD					/* reaped; the worker has still to let go */
+} SlotState;
+
+#define SLOT_USER_BYTES 64
+#define SLOT_PEER_BYTES 64
+
+typedef struct ProcSlot
+{
+	/* written by the postmaster while no process owns the slot */
+	_Atomic uint32_t state;		/* SlotState; the owner moves it afterwards */
+	_Atomic int32_t pid;
+	_Atomic uint64_t generation;	/* +1 each time the slot is given away */
+
+	/* atomic: owner writes, raft worker reads */
+	StorePinWord pin;
+
+	/* atomic: the owner wrote a wakeup request; see ring.h */
+	_Atomic uint32_t completions_armed;
+
+	/* written by the owner; a torn read only shows in the activity view */
+	int64_t		started_ms;		/* CLOCK_REALTIME */
+	_Atomic uint32_t nstreams;
+	_Atomic uint16_t current_rpc;	/* RpcId, 0 = none */
+	_Atomic uint16_t wait;		/* WaitName */
+	char		user[SLOT_USER_BYTES];	/* cut, NUL-terminated */
+	char		peer[SLOT_PEER_BYTES];
+
+	/* atomic: logins of this slot that hold or wait for a hash slot */
+	_Atomic uint32_t hash_waiting;
+} ProcSlot;
+
+/* ---- life cycle (postmaster) ---- */
+
+typedef struct ControlSizes
+{
+	uint32_t	nslots;			/* backends + auxiliary processes */
+	uint32_t	max_request_bytes;
+	uint32_t	token_cache_entries;
+	uint32_t	hash_slots;
+	uint32_t	hash_queue;		/* logins that may wait, machine-wide */
+} ControlSizes;
+
+/* creates and maps everything in subsystemlist.h; false with errno set */
+extern bool control_create(const ControlSizes *sizes);
+extern void control_destroy(void);
+extern const ControlSizes *control_sizes(void);
+
+/*
+ * Find a free slot for a new child: marks it SLOT_STARTING with a new
+ * generation.  Returns -1 when all are taken.  Postmaster only.
+ */
+extern int	control_claim_slot(void);
+
+/*
+ * A child is gone: clear its pin, empty its rings, give back its hash slots,
+ * and free the slot.  Postmaster only; takes no lock.
+ */
+extern void control_reap_slot(int slot);
+
+/* give the memory of the slot's rings back to the kernel (hole punch) */
+extern void control_release_slot_memory(int slot);
+
+/* ---- in a child ---- */
+extern void control_attach_slot(int slot);	/* sets own slot and pin word */
+extern int	control_own_slot(void);		/* -1: none */
+extern ProcSlot *control_slot(int slot);
+extern ProcSlot *control_self(void);	/* NULL before attach */
+extern void control_set_user(const char *user);
+extern void control_set_peer(const char *peer);
+
+/* reload: the postmaster counts up, everybody compares with what he loaded */
+extern uint64_t control_reload_generation(void);
+extern void control_bump_reload_generation(void);
+
+/* ---- counters: one line each in counterlist.h ---- */
+typedef enum CounterId
+{
+#define COUNTER(symbol, name, help) symbol,
+#include "storage/ipc/counterlist.h"
+#undef COUNTER
+	COUNTER_COUNT
+} CounterId;
+
+extern void counter_add(CounterId id, uint64_t n);
+extern uint64_t counter_get(CounterId id);
+extern const char *counter_name(CounterId id);
+extern const char *counter_help(CounterId id);
+
+/* memory of a subsystem (see subsystemlist.h), by its position */
+typedef enum SubsystemId
+{
+#define SUBSYSTEM(symbol, size_fn, init_fn) symbol,
+#include "storage/ipc/subsystemlist.h"
+#undef SUBSYSTEM
+	SUBSYSTEM_COUNT
+} SubsystemId;
+
+extern void *control_subsystem(SubsystemId id);
+
+#endif							/* STORAGE_IPC_CONTROL_H */

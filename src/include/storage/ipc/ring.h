@@ -1,0 +1,121 @@
+/*
+ * ring.h
+ *	  The two rings between a backend and the raft worker.
+ *
+ * Submission (backend to worker): a byte ring of records, one producer, one
+ * consumer.  The worker copies a record out, so its bytes are free again at
+ * once.  When the ring is empty the producer starts again at the front, so
+ * that a quiet backend touches few pages.  What comes out is checked like
+ * input from outside: a backend may be broken.
+ *
+ * Completion (worker to backend): fixed entries, as many as a backend may
+ * have outstanding (RING_MAX_OUTSTANDING), so it can never be full.  An
+ * answer that does not fit in the entry lies in store memory (read-only for
+ * the backend); it is freed once the backend has moved past the entry.
+ *
+ * Wakeups: the worker sleeps on one eventfd made by the postmaster before any
+ * fork.  A backend makes its own eventfd and sends it to the worker through a
+ * socketpair (ring_attach_*).  Both sides tell "I am going to sleep" in
+ * shared memory so that a busy partner costs no system call.
+ */
+#ifndef STORAGE_IPC_RING_H
+#define STORAGE_IPC_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/bytes.h"
+#include "storage/ipc/control.h"
+#include "utils/errcodes.h"
+
+#define RING_MAX_OUTSTANDING 1024
+
+typedef enum SubmitKind
+{
+	SUBMIT_LOGOP = 1,			/* payload: an encoded LogOp; replicate it */
+	SUBMIT_READ = 2,			/* no payload: answer when a linearizable read
+								 * may be served from the published version */
+	SUBMIT_CLUSTER = 3			/* member change, transfer: raft/worker.h */
+} SubmitKind;
+
+typedef struct Submission
+{
+	uint64_t	request_id;		/* the backend's own, returned as is */
+	SubmitKind	kind;
+	Bytes		payload;		/* good until the next ring_submission_next() */
+} Submission;
+
+typedef struct Completion
+{
+	uint64_t	request_id;
+	ErrCode		error;			/* ERR_NONE: done */
+	int64_t		revision;		/* header revision */
+	int64_t		count;			/* what the operation says; see apply.h */
+	uint64_t	index;			/* log index, 0 for reads */
+	const void *body;			/* store memory, or NULL */
+	size_t		body_len;
+} Completion;
+
+/* subsystemlist.h */
+extern size_t ring_shmem_size(const ControlSizes *sizes);
+extern void ring_shmem_init(void *memory, const ControlSizes *sizes);
+
+/* ---- postmaster, before the first fork ---- */
+
+/* eventfd of the worker and the attach socketpair; false with errno set */
+extern bool ring_create_fds(void);
+extern void ring_close_fds(void);
+
+/* ---- backend side ---- */
+
+/* make the own eventfd and send it to the worker; FATAL if that fails */
+extern void ring_attach_backend(void);
+/* readable when completions wait */
+extern int	ring_completion_fd(void);
+
+/*
+ * Queue a record.  Returns false if the ring has no room now or
+ * RING_MAX_OUTSTANDING are outstanding: the caller answers
+ * ERR_TOO_MANY_REQUESTS.  A payload over max_request_bytes + 64 KB is a
+ * programming error.
+ */
+extern bool ring_submit(SubmitKind kind, uint64_t request_id, Bytes payload);
+
+/*
+ * The next completion, or false if none waits.  Its body is good until
+ * ring_completion_done(), which must follow before the next call.
+ */
+extern bool ring_completion_next(Completion *completion);
+extern void ring_completion_done(void);
+/* before sleeping: true if the loop may sleep, false if something came in */
+extern bool ring_arm_completions(void);
+
+/* ---- raft worker side (consensus thread unless said otherwise) ---- */
+extern void ring_attach_worker(void);
+extern int	ring_submission_fd(void);	/* eventfd */
+extern int	ring_attach_fd(void);		/* new backends announce themselves */
+extern void ring_accept_attachments(void);
+
+/*
+ * The next record of any backend, fair between them; false when all rings are
+ * empty.  *slot and *generation name whom to answer.
+ */
+extern bool ring_submission_next(uint32_t *slot, uint64_t *generation,
+								 Submission *submission);
+extern bool ring_arm_submissions(void);
+
+/*
+ * Answer.  body must be store memory from store_alloc(body_len) that nobody
+ * else frees; it is given back when the backend has consumed the entry or is
+ * gone.  Wakes the backend only if it sleeps and flush is called: answers of
+ * a batch are posted first, then ring_flush_completions() wakes each backend
+ * once.  Thread: consensus and apply (an internal mutex per slot); store
+ * memory is freed by the apply thread in ring_collect_bodies().
+ */
+extern void ring_complete(uint32_t slot, uint64_t generation,
+						  const Completion *completion);
+extern void ring_flush_completions(void);
+extern void ring_collect_bodies(void);	/* Thread: apply */
+
+#endif							/* STORAGE_IPC_RING_H */

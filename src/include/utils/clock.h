@@ -1,0 +1,41 @@
+/*
+ * clock.h
+ *	  Time, in milliseconds; the only place where clocks are read.
+ */
+#ifndef UTILS_CLOCK_H
+#define UTILS_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline int64_t
+clock_ms(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static inline int64_t
+clock_monotonic_ms(void)
+{
+	return clock_ms(CLOCK_MONOTONIC);
+}
+
+static inline int64_t
+clock_realtime_ms(void)
+{
+	return clock_ms(CLOCK_REALTIME);
+}
+
+static inline int64_t
+clock_monotonic_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+#endif							/* UTILS_CLOCK_H */
