@@ -11,12 +11,14 @@
 /* runs until told to stop; returns the exit status of the program */
 extern int	PostmasterMain(void);
 
+/* only fill an empty data directory; returns the exit status */
+extern int	PostmasterInitialise(void);
+
 typedef struct BackendStart
 {
 	int			fd;				/* accepted socket */
 	int			slot;			/* -1: refuse every request and end */
 	TlsContext *tls;			/* NULL: plain */
-	const char *peer;
 } BackendStart;
 
 /* one client connection, start to end; never returns */

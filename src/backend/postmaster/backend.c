@@ -1,0 +1,509 @@
+/*
+ * backend.c
+ *	  One client connection, from the accepted socket to its end.
+ *
+ * A single event loop moves bytes between the socket and the protocol session
+ * and calls dispatch when the raft worker or the hashing thread has finished
+ * something.  Nothing here waits for one client's request: the loop goes on
+ * with the others of the connection.
+ *
+ *	handshake (TLS) -> first bytes (which protocol) -> serving -> draining
+ *
+ * Handshake and first bytes together must be done within handshake_timeout.
+ */
+#include "server.h"
+
+/* system */
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* lib and utils */
+#include "utils/clock.h"
+#include "utils/elog.h"
+#include "utils/guc.h"
+#include "utils/injection.h"
+#include "utils/mmgr.h"
+
+/* this layer and below */
+#include "dispatch/dispatch.h"
+#include "postmaster/postmaster.h"
+#include "rpc/grpc.h"
+#include "storage/ipc/control.h"
+#include "storage/ipc/ring.h"
+
+#define READ_BYTES (64 * 1024)
+#define READS_PER_TURN 16
+#define REFUSER_LIFETIME_MS 3000
+#define SHUTDOWN_LIFETIME_MS 10000
+
+static const char h2_preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+typedef struct Backend
+{
+	Conn	   *conn;
+	GrpcSession *session;
+	MemContext *mcx;
+	int			epoll_fd;
+	int			signal_fd;
+	bool		has_slot;
+	bool		waits_for_write;	/* EPOLLOUT is asked for */
+	bool		peer_closed;
+	bool		is_ending;		/* told to finish */
+	int64_t		deadline_ms;	/* of this phase; -1: none */
+	uint64_t	reload_generation;
+	uint8_t		input[READ_BYTES];
+	size_t		input_len;		/* first bytes before the session exists */
+	Bytes		output;			/* pulled from the session, not yet sent */
+} Backend;
+
+/* a backend is one process with one connection */
+static Backend backend;
+
+static void attach(const BackendStart *start);
+static void prepare_signals(void);
+static void poll_fd(int fd, uint32_t events);
+static bool handshake(void);
+static bool sniff_protocol(void);
+static bool starts_like_h2(void);
+static void refuse_http1(void);
+static void open_session(int slot);
+static void serve(void);
+static bool read_input(void);
+static bool write_output(void);
+static void ask_for_write(bool on);
+static void wait_for_events(void);
+static int	next_timeout_ms(void);
+static void on_timers(void);
+static void on_signals(void);
+static void reload_if_asked(void);
+static void end_process(int status) NORETURN;
+
+void
+BackendMain(const BackendStart *start)
+{
+	elog_set_process_name("backend");
+	prepare_signals();
+	backend.deadline_ms = clock_monotonic_ms() + guc_handshake_timeout;
+	backend.conn = conn_create(start->fd, start->tls);
+	attach(start);
+
+	if (!handshake() || !sniff_protocol())
+		end_process(0);
+	open_session(start->slot);
+	serve();
+	end_process(0);
+}
+
+static void
+attach(const BackendStart *start)
+{
+	backend.mcx = mcx_create(NULL, "backend");
+	backend.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (backend.epoll_fd < 0)
+		elog_fatal("could not create an epoll descriptor: %s",
+				   strerror(errno));
+	poll_fd(conn_fd(backend.conn), EPOLLIN);
+	poll_fd(backend.signal_fd, EPOLLIN);
+	poll_fd(postmaster_death_fd(), 0);	/* EPOLLHUP comes unasked */
+	if (start->slot < 0)
+		return;
+
+	control_attach_slot(start->slot);
+	control_set_peer(conn_peer_name(backend.conn));
+	atomic_store(&control_self()->state, SLOT_HANDSHAKE);
+	backend.has_slot = true;
+	backend.reload_generation = control_reload_generation();
+}
+
+static void
+prepare_signals(void)
+{
+	sigset_t	signals;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGQUIT, SIG_DFL);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	backend.signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (backend.signal_fd < 0)
+		elog_fatal("could not create a signal descriptor: %s",
+				   strerror(errno));
+}
+
+static void
+poll_fd(int fd, uint32_t events)
+{
+	struct epoll_event event = {.events = events,.data.fd = fd};
+
+	if (epoll_ctl(backend.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+		elog_fatal("could not poll a descriptor: %s", strerror(errno));
+}
+
+/* ---- before the session ---- */
+
+/* False when the connection is over. */
+static bool
+handshake(void)
+{
+	for (;;)
+	{
+		ConnResult	result = conn_handshake(backend.conn);
+
+		switch (result)
+		{
+			case CONN_OK:
+				ask_for_write(false);
+				return true;
+			case CONN_WANT_READ:
+				ask_for_write(false);
+				break;
+			case CONN_WANT_WRITE:
+				ask_for_write(true);
+				break;
+			default:
+				counter_add(COUNTER_HANDSHAKES_FAILED, 1);
+				elog_info("TLS handshake with %s failed: %s",
+						  conn_peer_name(backend.conn),
+						  result == CONN_CLOSED ? "the client closed"
+						  : conn_error(backend.conn));
+				return false;
+		}
+		wait_for_events();
+		if (backend.is_ending)
+			return false;
+		if (clock_monotonic_ms() >= backend.deadline_ms)
+		{
+			counter_add(COUNTER_HANDSHAKES_FAILED, 1);
+			elog_info("TLS handshake with %s timed out",
+					  conn_peer_name(backend.conn));
+			return false;
+		}
+	}
+}
+
+/*
+ * Read until it is clear that the client speaks HTTP/2 (the only protocol of
+ * this port so far).  False when the connection is over.
+ */
+static bool
+sniff_protocol(void)
+{
+	for (;;)
+	{
+		size_t		got = 0;
+		ConnResult	result = conn_read(backend.conn,
+									   backend.input + backend.input_len,
+									   sizeof(backend.input) -
+									   backend.input_len, &got);
+
+		if (result == CONN_OK)
+		{
+			backend.input_len += got;
+			if (!starts_like_h2())
+			{
+				refuse_http1();
+				return false;
+			}
+			if (backend.input_len >= sizeof(h2_preface) - 1)
+				return true;
+			continue;
+		}
+		if (result == CONN_CLOSED || result == CONN_FAILED)
+			return false;
+		wait_for_events();
+		if (backend.is_ending || clock_monotonic_ms() >= backend.deadline_ms)
+			return false;
+	}
+}
+
+static bool
+starts_like_h2(void)
+{
+	size_t		n = size_min(backend.input_len, sizeof(h2_preface) - 1);
+
+	return memcmp(backend.input, h2_preface, n) == 0;
+}
+
+/* One try to say why; the connection is closed anyway. */
+static void
+refuse_http1(void)
+{
+	static const char text[] =
+		"HTTP/1.1 505 HTTP Version Not Supported\r\n"
+		"Content-Type: text/plain; charset=utf-8\r\n"
+		"Content-Length: 50\r\n"
+		"Connection: close\r\n\r\n"
+		"this port speaks gRPC (HTTP/2); use an etcd client";
+	size_t		sent;
+
+	if (backend.input_len > 0 && backend.input[0] == 0x16)
+		elog_info("%s tried TLS on a plain port", conn_peer_name(backend.conn));
+	else
+		(void) conn_write(backend.conn, text, sizeof(text) - 1, &sent);
+}
+
+static void
+open_session(int slot)
+{
+	GrpcOptions options = {
+		.common_name = conn_common_name(backend.conn),
+		.refuse_with = slot < 0 ? ERR_TOO_MANY_CONNECTIONS : ERR_NONE,
+	};
+
+	if (backend.has_slot)
+	{
+		ring_attach_backend();
+		dispatch_init();
+		poll_fd(dispatch_completion_fd(), EPOLLIN);
+		poll_fd(dispatch_hash_fd(), EPOLLIN);
+		atomic_store(&control_self()->state, SLOT_IDLE);
+		backend.deadline_ms = -1;
+	}
+	else
+		backend.deadline_ms = clock_monotonic_ms() + REFUSER_LIFETIME_MS;
+	backend.session = grpc_session_create(backend.mcx, &options);
+	if (!grpc_session_receive(backend.session,
+							  bytes_make(backend.input, backend.input_len)))
+		grpc_session_shutdown(backend.session);
+	backend.input_len = 0;
+}
+
+/* ---- serving ---- */
+
+static void
+serve(void)
+{
+	for (;;)
+	{
+		if (!write_output())
+			return;
+		if (grpc_session_is_over(backend.session) ||
+			(backend.peer_closed && backend.output.len == 0))
+			return;
+		if (backend.deadline_ms >= 0 &&
+			clock_monotonic_ms() >= backend.deadline_ms)
+			return;
+		wait_for_events();
+		if (!backend.peer_closed && !read_input())
+			return;
+		on_timers();
+	}
+}
+
+/* False when the connection is broken. */
+static bool
+read_input(void)
+{
+	for (int i = 0; i < READS_PER_TURN; i++)
+	{
+		size_t		got = 0;
+		ConnResult	result = conn_read(backend.conn, backend.input,
+									   sizeof(backend.input), &got);
+
+		switch (result)
+		{
+			case CONN_OK:
+				if (!grpc_session_receive(backend.session,
+										  bytes_make(backend.input, got)))
+				{
+					/* what explains the end (GOAWAY) may still be sent */
+					backend.peer_closed = true;
+					return true;
+				}
+				/* a short read has emptied the socket */
+				if (got < sizeof(backend.input) &&
+					!conn_has_pending(backend.conn))
+					return true;
+				break;
+			case CONN_WANT_READ:
+			case CONN_WANT_WRITE:
+				return true;
+			case CONN_CLOSED:
+				backend.peer_closed = true;
+				return true;
+			case CONN_FAILED:
+				elog_debug("connection of %s broke: %s",
+						   conn_peer_name(backend.conn),
+						   conn_error(backend.conn));
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Send all that the session has and the socket takes; false when broken. */
+static bool
+write_output(void)
+{
+	for (;;)
+	{
+		size_t		sent = 0;
+		ConnResult	result;
+
+		if (backend.output.len == 0)
+			backend.output = grpc_session_pull(backend.session);
+		if (backend.output.len == 0)
+		{
+			ask_for_write(false);
+			return true;
+		}
+		result = conn_write(backend.conn, backend.output.data,
+							backend.output.len, &sent);
+		if (result == CONN_WANT_READ || result == CONN_WANT_WRITE)
+		{
+			ask_for_write(result == CONN_WANT_WRITE);
+			return true;
+		}
+		if (result != CONN_OK)
+			return false;
+		backend.output.data += sent;
+		backend.output.len -= sent;
+	}
+}
+
+static void
+ask_for_write(bool on)
+{
+	struct epoll_event event = {
+		.events = EPOLLIN | (on ? EPOLLOUT : 0),
+		.data.fd = conn_fd(backend.conn),
+	};
+
+	if (on == backend.waits_for_write)
+		return;
+	backend.waits_for_write = on;
+	epoll_ctl(backend.epoll_fd, EPOLL_CTL_MOD, conn_fd(backend.conn), &event);
+}
+
+/*
+ * Sleep until something happens, and see to everything but the socket, which
+ * the caller looks at himself.
+ */
+static void
+wait_for_events(void)
+{
+	struct epoll_event events[8];
+	int			timeout = next_timeout_ms();
+	int			n;
+
+	if (backend.session != NULL && backend.has_slot)
+	{
+		atomic_store_explicit(&control_self()->nstreams,
+							  grpc_session_streams(backend.session),
+							  memory_order_relaxed);
+		if (!ring_arm_completions())
+			timeout = 0;
+	}
+	if (conn_has_pending(backend.conn))
+		timeout = 0;
+	n = epoll_wait(backend.epoll_fd, events, lengthof(events), timeout);
+	if (n < 0 && errno != EINTR)
+		elog_fatal("waiting for events failed: %s", strerror(errno));
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].data.fd == postmaster_death_fd())
+			end_process(0);
+		if (events[i].data.fd == backend.signal_fd)
+			on_signals();
+	}
+	if (backend.session != NULL && backend.has_slot)
+	{
+		dispatch_on_completions();
+		dispatch_on_hashes();
+	}
+	(void) INJECTION_POINT("backend-loop");
+}
+
+static int
+next_timeout_ms(void)
+{
+	int64_t		next = backend.deadline_ms;
+	int64_t		now;
+
+	if (backend.session != NULL)
+	{
+		int64_t		timer = grpc_session_next_timer_ms(backend.session);
+
+		if (timer >= 0 && (next < 0 || timer < next))
+			next = timer;
+		timer = backend.has_slot ? dispatch_next_expiry_ms() : -1;
+		if (timer >= 0 && (next < 0 || timer < next))
+			next = timer;
+	}
+	if (next < 0)
+		return -1;
+	now = clock_monotonic_ms();
+	if (next <= now)
+		return 0;
+	return next - now > INT_MAX ? INT_MAX : (int) (next - now);
+}
+
+static void
+on_timers(void)
+{
+	int64_t		now = clock_monotonic_ms();
+
+	grpc_session_on_timer(backend.session, now);
+	if (backend.has_slot)
+	{
+		dispatch_expire(now);
+		reload_if_asked();
+	}
+}
+
+/*
+ * SIGTERM: answer what runs, take nothing new.  SIGINT: end now, after the
+ * GOAWAY that tells the client to go elsewhere.
+ */
+static void
+on_signals(void)
+{
+	struct signalfd_siginfo info;
+
+	while (read(backend.signal_fd, &info, sizeof(info)) == sizeof(info))
+	{
+		if (info.ssi_signo == SIGHUP)
+			continue;			/* the generation tells */
+		backend.is_ending = true;
+		if (backend.session == NULL)
+			return;
+		grpc_session_shutdown(backend.session);
+		if (info.ssi_signo == SIGINT)
+		{
+			(void) write_output();
+			end_process(0);
+		}
+		backend.deadline_ms = clock_monotonic_ms() + SHUTDOWN_LIFETIME_MS;
+	}
+}
+
+static void
+reload_if_asked(void)
+{
+	uint64_t	generation = control_reload_generation();
+	char		error[512];
+
+	if (generation == backend.reload_generation)
+		return;
+	backend.reload_generation = generation;
+	/* the postmaster has reported mistakes already */
+	(void) guc_reload(error, sizeof(error));
+}
+
+/*
+ * The postmaster puts the slot right when it reaps us; here only the client
+ * is told good-bye.
+ */
+static void
+end_process(int status)
+{
+	if (backend.session != NULL)
+		grpc_session_destroy(backend.session);
+	conn_destroy(backend.conn);
+	exit(status);
+}
