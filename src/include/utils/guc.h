@@ -37,12 +37,22 @@ typedef enum GucCommand
 	GUC_SHOW_VERSION
 } GucCommand;
 
-/* every variable to its default: tests and tools call only this */
+/*
+ * Every variable to its default: tests and tools call only this.  Frees the
+ * strings of earlier settings, so nobody may still hold one.
+ */
 extern void guc_init_defaults(void);
 
 /*
  * Command line, environment, file.  On a mistake returns false with one
- * line that names file, line, setting and reason in error.
+ * line that names file, line, setting and reason in error; then nothing has
+ * been assigned.  With GUC_SHOW_HELP or GUC_SHOW_VERSION nothing is assigned
+ * either: the caller prints and ends.
+ *
+ * Afterwards guc_data_dir is never empty, guc_log_level is one of debug, info,
+ * warning, error and already in force, "default" as log output has become
+ * stderr.  argv is copied.  Relative names are looked up from the directory
+ * the process is in, so it must not change that if it wants to reload.
  */
 extern bool guc_load(int argc, char **argv, GucCommand *command, char *error,
 					 size_t error_size);
@@ -50,14 +60,21 @@ extern bool guc_load(int argc, char **argv, GucCommand *command, char *error,
 /*
  * Read everything again; takes over GUC_RELOAD settings, reports (warning)
  * GUC_START settings that differ.  On a mistake changes nothing.
+ *
+ * A string that is replaced is not freed: somebody may hold it.  Threads
+ * besides the caller must not read settings; they are handed values.
  */
 extern bool guc_reload(char *error, size_t error_size);
 
-/* set one by name, as --name=value would (tests, clav_ctl) */
+/*
+ * Set one by name, as --name=value would (tests, clav_ctl).  Checks the value
+ * by itself, not whether it agrees with the other settings.
+ */
 extern bool guc_set(const char *name, const char *value, char *error,
 					size_t error_size);
 
 extern void guc_print_help(FILE *out);
+extern void guc_print_version(FILE *out);
 /* every setting with its text as comment and its default commented out */
 extern void guc_print_sample(FILE *out);
 /* doc/settings.md */
