@@ -41,7 +41,11 @@ typedef struct ApplyPersist
 
 typedef struct ApplyState ApplyState;
 
-/* entries up to replay_index were in the log at start: they make no tokens */
+/*
+ * After loading, before the first batch.  Entries up to replay_index were in
+ * the log at start: they make no tokens.  Starts the removal after the last
+ * compaction again, which a crash may have cut short.
+ */
 extern ApplyState *apply_create(const ApplyPersist *persist,
 								uint64_t replay_index);
 extern void apply_destroy(ApplyState *apply);
@@ -52,6 +56,10 @@ extern void apply_batch_begin(ApplyState *apply);
  * Apply one entry.  data empty: a barrier, only the index moves.  want_result
  * false: nobody waits here, no body is made.  PANIC on an entry that cannot be
  * decoded.
+ *
+ * Every index has to be given, in order; entries that are the raft engine's
+ * own (configurations) as barriers.  An index that the draft has already is
+ * skipped: a replay may begin before what the tables hold.  PANIC on a gap.
  */
 extern void apply_entry(ApplyState *apply, uint64_t index, uint64_t term,
 						Bytes data, bool want_result, ApplyResult *result);
@@ -59,7 +67,12 @@ extern void apply_entry(ApplyState *apply, uint64_t index, uint64_t term,
 /* publish; afterwards results may be answered */
 extern void apply_batch_end(ApplyState *apply);
 
-/* background removal after compaction; true if more is left */
+/*
+ * Background removal after compaction, a short step; between batches, with a
+ * pause of some milliseconds to let batches through.  Publishes by itself;
+ * hand its rows to the persist thread as those of one batch.  True if more is
+ * left (perhaps only waiting for readers).
+ */
 extern bool apply_idle_step(ApplyState *apply);
 
 #endif							/* APPLY_APPLY_H */

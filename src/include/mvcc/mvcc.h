@@ -8,6 +8,12 @@
  * caller puts in front (protobuf allows fields in any order of writing).
  *
  * Rules: etcd-auth-semantics.md E1 to E5.
+ *
+ * Compacted revision.  StoreVersion.compacted_revision is 0 in a store that
+ * was never compacted, so zeroed memory and an old record mean the right
+ * thing.  etcd allows Compact(0) once on such a store; that it happened is
+ * kept as MVCC_COMPACTED_AT_ZERO.  Both are below every revision that can be
+ * asked for, so readers compare with the plain field and need not know.
  */
 #ifndef MVCC_MVCC_H
 #define MVCC_MVCC_H
@@ -21,11 +27,13 @@
 #include "storage/snap/store.h"
 #include "utils/errcodes.h"
 
+#define MVCC_COMPACTED_AT_ZERO (-1)
+
 /* ---- reading ---- */
 
 /*
  * The version of a key at a revision (<= 0: newest), or NULL if it did not
- * exist or was deleted then.
+ * exist or was deleted then, or if the revision is compacted.
  */
 extern const KvVersion *mvcc_get(const StoreVersion *v, Bytes key,
 								 int64_t revision);
@@ -86,7 +94,10 @@ extern void mvcc_write_begin(MvccWrite *w, StoreVersion *draft,
 							 const MvccSink *sink, MemContext *scratch);
 extern void mvcc_write_end(MvccWrite *w);
 
-/* Write the message's fields except the header; nothing changes on error. */
+/*
+ * Write the message's fields except the header; nothing changes on error.
+ * out NULL: nobody waits for the answer, none is written.
+ */
 extern ErrCode mvcc_put(MvccWrite *w, const PutOp *op, Buf *out);
 extern ErrCode mvcc_delete_range(MvccWrite *w, const DeleteOp *op,
 								 int64_t *deleted, Buf *out);
@@ -102,13 +113,25 @@ extern ErrCode mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded,
 extern ErrCode mvcc_compact_begin(StoreVersion *draft, int64_t revision);
 
 /*
- * Remove what the last compaction made unreachable, at most max_keys keys in
- * one call, between batches.  on_removed is told each removed version (for
- * Berkeley DB).  Returns true when nothing is left to do.  Waits by itself
- * (returns false, does nothing) until readers of older versions have gone.
+ * Remove what the last compaction made unreachable, in one call at most
+ * max_keys of keys looked at and versions removed together, between batches.
+ * on_removed is told each removed version (for Berkeley DB); all of one call
+ * must reach the disk in one transaction, and calls in order.  Returns true
+ * when nothing is left to do.  Waits by itself (returns false, does nothing)
+ * until readers of older versions have gone.
+ *
+ * The draft may have changed: publish it, also if false was returned.  A step
+ * that does nothing because it waits leaves the draft as it was.
  */
 extern bool mvcc_compact_step(StoreVersion *draft, uint32_t max_keys,
 							  const MvccSink *on_removed);
+
+/*
+ * Forget a pass under way (of another store, in tests) and begin a full one if
+ * the draft was ever compacted: a crash may have cut the last one short.
+ * After loading; apply_create() does it.
+ */
+extern void mvcc_compact_resume(const StoreVersion *draft);
 
 /* ---- loading (before the first publish) ---- */
 

@@ -1,0 +1,77 @@
+/*
+ * mvcc_internal.h
+ *	  What the files of backend/mvcc share and nobody else includes.
+ */
+#ifndef MVCC_MVCC_INTERNAL_H
+#define MVCC_MVCC_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/kvop.h"
+#include "mvcc/kvversion.h"
+#include "mvcc/mvcc.h"
+#include "storage/snap/store.h"
+#include "utils/errcodes.h"
+
+/* what a reader may spend; work counts keys and steps along version chains */
+typedef struct ReadBudget
+{
+	int64_t		deadline_ms;	/* CLOCK_MONOTONIC; 0: none */
+	uint32_t	work;			/* since the clock was last looked at */
+} ReadBudget;
+
+/* a walk over the live keys of a range at a revision, in key order */
+typedef struct RangeScan
+{
+	const KeyRange *range;
+	int64_t		revision;		/* <= 0: newest */
+	CowCursor	cursor;
+	const CowItem *next;		/* not yet looked at */
+	ReadBudget *budget;
+	ErrCode		error;			/* why it ended early */
+} RangeScan;
+
+extern void mvcc_scan_begin(RangeScan *scan, const StoreVersion *v,
+							const KeyRange *range, int64_t revision,
+							ReadBudget *budget);
+/* the next live version, or NULL at the end or on scan->error */
+extern const KvVersion *mvcc_scan_next(RangeScan *scan);
+
+/*
+ * The compacted revision as etcd counts, for comparing: -1 in a fresh store.
+ * See "compacted revision" in mvcc.h for how it is stored.
+ */
+static inline int64_t
+mvcc_compacted(const StoreVersion *v)
+{
+	if (v->compacted_revision == 0)
+		return -1;
+	if (v->compacted_revision == MVCC_COMPACTED_AT_ZERO)
+		return 0;
+	return v->compacted_revision;
+}
+
+static inline const KvVersion *
+kvversion_from_item(const CowItem *item)
+{
+	/* the item is the first member */
+	return (const KvVersion *) item;
+}
+
+/*
+ * Acquire pairs with the release in mvcc/compact.c; what is behind a link was
+ * complete before the link was published.
+ */
+static inline const KvVersion *
+kvversion_prev(const KvVersion *kv)
+{
+	return atomic_load_explicit(&kv->prev, memory_order_acquire);
+}
+
+/* mvcc_put() in two halves: the first changes nothing, the second cannot fail */
+extern ErrCode mvcc_put_check(const StoreVersion *v, const PutOp *op);
+extern void mvcc_put_checked(MvccWrite *w, const PutOp *op, Buf *out);
+
+#endif							/* MVCC_MVCC_INTERNAL_H */
