@@ -153,18 +153,37 @@ extern void store_free(void *p, size_t size);
 /* free when every reader that may still see it has moved on */
 extern void store_retire(const void *p, size_t size);
 
-/* free what has become unreachable; returns bytes still waiting */
+/*
+ * Free what has become unreachable, at most STORE_RECLAIM_MAX pieces in one
+ * call, so that a reader who let go of much does not stop the apply thread.
+ * Returns the bytes still waiting (those of the open draft among them).
+ */
+#define STORE_RECLAIM_MAX 65536
 extern size_t store_reclaim(void);
 
 /*
  * An epoch that has passed once store_epoch_passed() says so: every reader
  * that was pinned when it was taken has moved on.  For cutting version chains
- * in place (mvcc/compact.c).
+ * in place (mvcc/compact.c).  Take it after the publish that made the thing
+ * unnecessary: who pins after the mark sees the version published then, which
+ * is not the open draft.  It passes without a further publish.
  */
 extern uint64_t store_epoch_mark(void);
 extern bool store_epoch_passed(uint64_t mark);
 
+/*
+ * Bytes in pieces given out (rounded up to what they take, retired ones
+ * included), and bytes that can still be had for certain.  When the machine
+ * has no more memory the second counts only what the store holds already.
+ */
 extern size_t store_bytes_used(void);
 extern size_t store_bytes_free(void);
+
+/* ---- tests ---- */
+
+/* overwrite what is freed, so that a reader who comes too late shows */
+extern void store_set_wipe_freed(bool on);
+/* the allocator's bookkeeping: NULL if sound, else what is wrong */
+extern const char *store_check(void);
 
 #endif							/* STORAGE_SNAP_STORE_H */
