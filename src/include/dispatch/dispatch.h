@@ -11,7 +11,8 @@
 
 /* ---- for the doors ---- */
 
-extern void dispatch_init(void);	/* once per backend, after ring_attach_backend */
+/* once per backend, after ring_attach_backend(); starts the hashing pool */
+extern void dispatch_init(void);
 
 extern const RpcInfo *rpc_info(RpcId id);
 /* by service and method name; NULL if not in the table */
@@ -30,8 +31,9 @@ extern void request_destroy(Request *req);
 extern void dispatch_request(Request *req, Bytes message);
 
 /*
- * The client has gone or reset the stream: nobody will be told.  The request
- * destroys itself when nothing is outstanding for it any more.
+ * The client has gone or reset the stream: nobody will be told.  Destroys the
+ * request; what it had in the ring or with the hashing thread is thrown away
+ * when it comes back (a proposal that was on its way may still be applied).
  */
 extern void dispatch_cancel(Request *req);
 
@@ -58,24 +60,39 @@ extern ReqResult request_fail_text(Request *req, ErrCode error, int grpc_code,
 
 /*
  * Resolve the identity (once) and ask authorize() on a version the caller has
- * pinned.  On ERR_NONE the request is PERMITTED.
+ * pinned.  On ERR_NONE the request is PERMITTED.  An empty list (a
+ * transaction that touches no key) is taken as NEED_IDENTITY.
  */
 extern ErrCode request_authorize(Request *req, const StoreVersion *v,
 								 const AccessList *access);
 
 /*
+ * The request asks as nobody: token and certificate are not looked at.  For
+ * what is open to everybody and must not fail because of an old token
+ * (Authenticate, health).  Before the first request_authorize().
+ */
+extern void request_be_nobody(Request *req);
+
+/*
  * Encode and propose; op->identity is filled in from the request.  Authorizes
  * on the current version first (access_add_logop), so a refusal costs no log
- * entry.  on_completion is called with the result; the default one (NULL)
- * takes revision and body from the completion.
+ * entry; then checks quota and size.  on_completion is called with the result,
+ * errors too; the default one (NULL) takes error, revision and body from the
+ * completion.
  */
 extern ReqResult request_propose(Request *req, LogOp *op,
 								 ReqCompletionFn on_completion);
 
-/* get a linearizable point; calls on_read at once if reads are local */
+/*
+ * Get a linearizable point; calls on_read at once if reads are local.  An
+ * error of the barrier fails the request without calling it.
+ */
 extern ReqResult request_read_barrier(Request *req, ReqReadFn on_read);
 
-/* hash or verify on the hashing thread; password is copied */
+/*
+ * Hash or verify on the hashing thread.  Only for a request that is PERMITTED
+ * (nobody gets CPU time for nothing); password and phc are copied.
+ */
 extern ReqResult request_hash(Request *req, HashJobKind kind, Bytes password,
 							  Bytes phc, ReqHashFn on_hash);
 

@@ -4,14 +4,19 @@
  *
  * A Request's state only moves forward:
  *
- *	RECEIVED -> PERMITTED -> WAITING -> ANSWERED
- *	    |           |____________________^ ^
- *	    |__________________________________|   (only with an error)
+ *	RECEIVED --> BARRIER --> PERMITTED --> WAITING --> ANSWERED
+ *	  |  |__________|___________^  |________|_|___________^ ^
+ *	  |_____________|______________________________________|
+ *	                           (left of PERMITTED only with an error)
  *
- * A request can be answered without error only after authorize() has said
- * yes (PERMITTED); dispatch asserts it and answers ERR_INTERNAL otherwise.
- * A handler never waits: it returns DONE (answer complete), PENDING (a
- * continuation will be called) or FAILED (request_fail() was called).
+ * BARRIER waits for a linearizable point at which to look; nothing is
+ * permitted yet, because the right is judged on the same version as the data.
+ * WAITING waits for the log or the hashing thread, and may do so more than
+ * once.  A request can be answered without error only after authorize() has
+ * said yes (PERMITTED or WAITING); otherwise dispatch logs the mistake and
+ * answers ERR_INTERNAL.  A handler never waits: it returns DONE (answer
+ * complete), PENDING (a continuation will be called) or FAILED
+ * (request_fail() was called).
  */
 #ifndef DISPATCH_REQUEST_H
 #define DISPATCH_REQUEST_H
@@ -35,6 +40,7 @@ typedef struct Request Request;
 typedef enum ReqState
 {
 	REQ_RECEIVED,
+	REQ_BARRIER,
 	REQ_PERMITTED,
 	REQ_WAITING,
 	REQ_ANSWERED
@@ -114,17 +120,26 @@ struct Request
 	bool		is_identified;
 	Identity	identity;
 
-	/* waiting: one of these is set */
-	uint64_t	ring_id;		/* 0: nothing in the ring */
-	int64_t		expires_ms;		/* request timeout, CLOCK_MONOTONIC */
+	/* the handler's own; allocated in mcx */
+	void	   *handler_state;
+
+	/* pending: the continuation, by what is waited for; one of the three */
 	ReqCompletionFn on_completion;
 	ReqReadFn	on_read;
 	ReqHashFn	on_hash;
-	void	   *handler_state;
-	Request    *next;			/* dispatch's table */
+
+	/* dispatch/pending.c only */
+	uint64_t	ring_id;		/* 0: nothing in the ring */
+	struct PendingHash *hash;	/* NULL: nothing with the hashing thread */
+	int64_t		expires_ms;		/* CLOCK_MONOTONIC */
+	Request    *next_in_bucket;
+	Request    *prev_pending;
+	Request    *next_pending;
+
+	int64_t		started_ms;		/* CLOCK_MONOTONIC, for the slow-request line */
 
 	/* the answer */
-	ErrCode		error;
+	ErrCode		error;			/* with one, body and answer are empty */
 	const char *error_text;		/* instead of the table's text, or NULL */
 	int			error_grpc_code;	/* instead of the table's, or -1 */
 	int64_t		header_revision;	/* 0: dispatch fills in the current one */

@@ -1,0 +1,395 @@
+/*
+ * dispatch.c
+ *	  The life of a request, from the door and back to it.
+ *
+ *	dispatch_request   decode, look at what concerns every RPC, call the handler
+ *	on_completions     the raft worker has answered: call the continuation
+ *	on_hashes          the hashing thread has finished: likewise
+ *	expire, cancel     nobody waits any longer
+ *	settle, finish     make the answer, give the request back to its door
+ *
+ * Here stands the rule that nothing is answered without permission: finish()
+ * looks at the state, which only request_authorize() can move to PERMITTED.
+ *
+ * A door may destroy the request, and cancel others, from within
+ * ops->finished(); so nothing here touches a request after settling it, and
+ * no loop keeps a pointer to a neighbour.
+ */
+#include "server.h"
+
+/* libraries */
+#include "etcdserverpb.pb-c.h"
+
+/* lib and utils */
+#include "lib/pbwire.h"
+#include "utils/clock.h"
+#include "utils/elog.h"
+#include "utils/guc.h"
+
+/* this layer and below */
+#include "dispatch/decode.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/lifecycle.h"
+#include "dispatch/pending.h"
+#include "storage/ipc/control.h"
+
+/* a request that took longer is worth a line at debug level */
+#define SLOW_REQUEST_MS 300
+
+/* field numbers of ResponseHeader, and of the header in every response */
+#define HEADER_FIELD 1
+#define HEADER_CLUSTER_ID 1
+#define HEADER_MEMBER_ID 2
+#define HEADER_REVISION 3
+#define HEADER_RAFT_TERM 4
+/* four varints and their tags */
+#define HEADER_MAX_BYTES 44
+
+#define BIT(state) (1u << (state))
+
+/* where each state may lead */
+static const uint8_t next_states[] = {
+	[REQ_RECEIVED] = BIT(REQ_BARRIER) | BIT(REQ_PERMITTED) | BIT(REQ_ANSWERED),
+	[REQ_BARRIER] = BIT(REQ_PERMITTED) | BIT(REQ_ANSWERED),
+	[REQ_PERMITTED] = BIT(REQ_WAITING) | BIT(REQ_ANSWERED),
+	[REQ_WAITING] = BIT(REQ_WAITING) | BIT(REQ_ANSWERED),
+	[REQ_ANSWERED] = 0,
+};
+
+static ReqResult run_handler(Request *req, Bytes message);
+static ErrCode check_preconditions(const Request *req);
+static bool serves_on_learner(const Request *req);
+static ReqResult continue_from_ring(Request *req, const Completion *done);
+static void finish(Request *req);
+static bool is_permitted(const Request *req);
+static void make_answer(Request *req);
+static int64_t current_revision(void);
+static void show_rpc(RpcId id);
+
+/* ---- for the doors ---- */
+
+void
+dispatch_init(void)
+{
+	PasswordCost cost = {
+		.memory_kib = (uint32_t) guc_argon2_memory,
+		.iterations = (uint32_t) guc_argon2_iterations,
+		.parallelism = (uint32_t) guc_argon2_parallelism,
+	};
+
+	pending_init();
+	hashpool_init(&cost);
+}
+
+Request *
+request_create(MemContext *parent, const RpcInfo *rpc, const RequestOps *ops,
+			   void *door)
+{
+	MemContext *mcx = mcx_create(parent, "request");
+	Request    *req = mcx_alloc0(mcx, sizeof(*req));
+
+	req->mcx = mcx;
+	req->rpc = rpc;
+	req->state = REQ_RECEIVED;
+	req->ops = ops;
+	req->door = door;
+	req->error_grpc_code = -1;
+	buf_init(&req->body, mcx);
+	buf_init(&req->answer, mcx);
+	return req;
+}
+
+void
+request_destroy(Request *req)
+{
+	pending_forget(req);
+	mcx_destroy(req->mcx);
+}
+
+void
+dispatch_request(Request *req, Bytes message)
+{
+	Assert(req->state == REQ_RECEIVED);
+	req->started_ms = clock_monotonic_ms();
+	counter_add(COUNTER_REQUESTS, 1);
+	show_rpc(req->rpc->id);
+	request_settle(req, run_handler(req, message));
+}
+
+void
+dispatch_cancel(Request *req)
+{
+	req->door = NULL;
+	request_destroy(req);
+	if (pending_count() == 0)
+		show_rpc(RPC_NONE);
+}
+
+int
+dispatch_completion_fd(void)
+{
+	return ring_completion_fd();
+}
+
+void
+dispatch_on_completions(void)
+{
+	Completion	done;
+
+	while (ring_completion_next(&done))
+	{
+		Request    *req = pending_find(done.request_id);
+
+		if (req != NULL)
+		{
+			pending_forget(req);
+			request_settle(req, continue_from_ring(req, &done));
+		}
+		ring_completion_done();
+	}
+}
+
+int
+dispatch_hash_fd(void)
+{
+	return hashpool_fd();
+}
+
+void
+dispatch_on_hashes(void)
+{
+	HashJob    *job;
+
+	while ((job = hashpool_collect()) != NULL)
+	{
+		PendingHash *hash = job->owner;
+		Request    *req = hash->req;
+
+		if (req != NULL)
+		{
+			pending_forget(req);
+			request_settle(req, req->on_hash(req, job));
+		}
+		/* what it holds now can still be tried offline */
+		secret_wipe(hash, sizeof(*hash));
+		free(hash);
+	}
+}
+
+int64_t
+dispatch_next_expiry_ms(void)
+{
+	return pending_next_expiry_ms();
+}
+
+void
+dispatch_expire(int64_t now_ms)
+{
+	Request    *req;
+
+	while ((req = pending_find_expired(now_ms)) != NULL)
+	{
+		bool		is_clients = req->deadline_ms > 0 &&
+			req->deadline_ms <= now_ms;
+
+		pending_forget(req);
+		request_settle(req, request_fail(req, is_clients ?
+										 ERR_DEADLINE_EXCEEDED : ERR_TIMEOUT));
+	}
+}
+
+uint32_t
+dispatch_outstanding(void)
+{
+	return pending_count();
+}
+
+/* ---- for dispatch's own files ---- */
+
+void
+request_move(Request *req, ReqState next)
+{
+	Assert((next_states[req->state] & BIT(next)) != 0);
+	req->state = next;
+}
+
+void
+request_settle(Request *req, ReqResult result)
+{
+	if (result == REQ_PENDING)
+	{
+		if (pending_has(req))
+			return;
+		/* it would never be answered */
+		elog_error("%s waits for nothing", req->rpc->method);
+		request_fail(req, ERR_INTERNAL);
+	}
+	else if (result == REQ_FAILED && req->error == ERR_NONE)
+	{
+		elog_error("%s failed without an error", req->rpc->method);
+		request_fail(req, ERR_INTERNAL);
+	}
+	finish(req);
+}
+
+/* ---- from the message to the handler ---- */
+
+/*
+ * In etcd's order: can it be decoded, then what concerns every RPC, and only
+ * then what the message says.
+ */
+static ReqResult
+run_handler(Request *req, Bytes message)
+{
+	const char *why = "";
+	ErrCode		decoded;
+	ErrCode		refused;
+
+	if (req->rpc->handler == NULL)
+		return request_fail_text(req, ERR_UNIMPLEMENTED, -1,
+								 "unknown method %s for service %s",
+								 req->rpc->method, req->rpc->service);
+	decoded = decode_message(req->rpc->request, message, req->mcx,
+							 &req->message, &why);
+	if (decoded == ERR_INTERNAL)
+		return request_fail_text(req, ERR_INTERNAL, -1,
+								 "grpc: error unmarshalling request: %s", why);
+	refused = check_preconditions(req);
+	if (refused != ERR_NONE)
+		return request_fail(req, refused);
+	if (decoded != ERR_NONE)
+		return request_fail(req, decoded);
+	return req->rpc->handler(req);
+}
+
+static ErrCode
+check_preconditions(const Request *req)
+{
+	const RaftStatus *status = store_raft_status();
+
+	/*
+	 * Before the tables are loaded the store looks like one without users, in
+	 * which everything is allowed.
+	 */
+	if (!atomic_load(&status->is_ready))
+		return ERR_NO_LEADER;
+	if (atomic_load(&status->is_learner) && !serves_on_learner(req))
+		return ERR_NOT_SUPPORTED_FOR_LEARNER;
+	if (!utf8_is_valid(req->client_api_version))
+		return ERR_INVALID_CLIENT_API_VERSION;
+	if (req->require_leader && atomic_load(&status->leader_id) == 0)
+		return ERR_NO_LEADER;
+	return ERR_NONE;
+}
+
+static bool
+serves_on_learner(const Request *req)
+{
+	const Etcdserverpb__RangeRequest *range = req->message;
+
+	switch (req->rpc->id)
+	{
+		case RPC_MAINTENANCE_STATUS:
+		case RPC_MAINTENANCE_SNAPSHOT:
+			return true;
+		case RPC_KV_RANGE:
+			return range != NULL && range->serializable;
+		default:
+			return false;
+	}
+}
+
+static ReqResult
+continue_from_ring(Request *req, const Completion *done)
+{
+	if (req->state == REQ_WAITING)
+		return req->on_completion(req, done);
+	if (done->error != ERR_NONE)
+		return request_fail(req, done->error);
+	return req->on_read(req);
+}
+
+/* ---- from the handler to the door ---- */
+
+static void
+finish(Request *req)
+{
+	int64_t		took_ms = clock_monotonic_ms() - req->started_ms;
+
+	if (req->error == ERR_NONE && !is_permitted(req))
+	{
+		elog_error("%s was about to be answered without permission",
+				   req->rpc->method);
+		request_fail(req, ERR_INTERNAL);
+	}
+	pending_forget(req);
+	request_move(req, REQ_ANSWERED);
+	if (req->error == ERR_NONE)
+		make_answer(req);
+	else
+	{
+		/* half an answer must not get out */
+		req->body.len = 0;
+		counter_add(COUNTER_REQUESTS_FAILED, 1);
+	}
+	if (took_ms > SLOW_REQUEST_MS)
+		elog_debug("%s took %" PRId64 " ms", req->rpc->method, took_ms);
+	if (pending_count() == 0)
+		show_rpc(RPC_NONE);
+	req->ops->finished(req);
+}
+
+static bool
+is_permitted(const Request *req)
+{
+	return req->state == REQ_PERMITTED || req->state == REQ_WAITING;
+}
+
+/* header (field 1) and body make the message */
+static void
+make_answer(Request *req)
+{
+	const RaftStatus *status = store_raft_status();
+	Buf		   *answer = &req->answer;
+	Buf			header;
+	int64_t		revision = 0;
+
+	if (req->rpc->flags & RPC_FLAG_NO_HEADER)
+	{
+		*answer = req->body;
+		return;
+	}
+	if ((req->rpc->flags & RPC_FLAG_NO_REVISION) == 0)
+		revision = req->header_revision != 0 ? req->header_revision :
+			current_revision();
+	buf_init(&header, req->mcx);
+	pbwire_put_uint(&header, HEADER_CLUSTER_ID,
+					atomic_load(&status->cluster_id));
+	pbwire_put_uint(&header, HEADER_MEMBER_ID, atomic_load(&status->member_id));
+	pbwire_put_int(&header, HEADER_REVISION, revision);
+	pbwire_put_uint(&header, HEADER_RAFT_TERM, atomic_load(&status->term));
+	Assert(header.len <= HEADER_MAX_BYTES);
+
+	buf_reserve(answer, HEADER_MAX_BYTES + 2 + req->body.len);
+	pbwire_put_bytes_always(answer, HEADER_FIELD, buf_bytes(&header));
+	buf_append(answer, req->body.data, req->body.len);
+}
+
+static int64_t
+current_revision(void)
+{
+	int64_t		revision = store_pin()->kv_revision;
+
+	store_unpin();
+	return revision;
+}
+
+static void
+show_rpc(RpcId id)
+{
+	ProcSlot   *self = control_self();
+
+	if (self != NULL)
+		atomic_store_explicit(&self->current_rpc, (uint16_t) id,
+							  memory_order_relaxed);
+}

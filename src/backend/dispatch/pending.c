@@ -1,0 +1,173 @@
+/*
+ * pending.c
+ *	  The requests that wait for the raft worker or the hashing thread.
+ *
+ * Found by ring id through a small hash table: ids are given out one after the
+ * other and at most RING_MAX_OUTSTANDING are out, so the buckets hold about
+ * one each.  For expiry they stand in a list too; the earliest moment is kept
+ * as a lower bound (taking one out does not move it), so that the event loop
+ * asks for it without looking at the list, and the list is walked only when
+ * that moment has come.
+ */
+#include "server.h"
+
+/* lib and utils */
+#include "utils/clock.h"
+#include "utils/guc.h"
+
+/* this layer and below */
+#include "dispatch/pending.h"
+
+#define NBUCKETS RING_MAX_OUTSTANDING	/* power of two */
+
+/* what etcd gives a replicated request: 5 s and two elections */
+#define REQUEST_TIMEOUT_MS 5000
+
+static Request *buckets[NBUCKETS];
+static Request *first_pending;
+static uint32_t npending;
+static uint64_t last_ring_id;
+static int64_t earliest_ms;		/* meaningful while npending > 0 */
+
+static void enter(Request *req);
+static Request **bucket_of(uint64_t ring_id);
+
+void
+pending_init(void)
+{
+	Assert(npending == 0);
+	memset(buckets, 0, sizeof(buckets));
+	first_pending = NULL;
+}
+
+ErrCode
+pending_submit_ring(Request *req, SubmitKind kind, Bytes payload)
+{
+	uint64_t	id = last_ring_id + 1;
+	Request   **bucket = bucket_of(id);
+
+	Assert(!pending_has(req));
+	if (!ring_submit(kind, id, payload))
+		return ERR_TOO_MANY_REQUESTS;
+	last_ring_id = id;
+	req->ring_id = id;
+	req->next_in_bucket = *bucket;
+	*bucket = req;
+	enter(req);
+	return ERR_NONE;
+}
+
+ErrCode
+pending_submit_hash(Request *req, PendingHash *hash)
+{
+	ErrCode		error;
+
+	Assert(!pending_has(req));
+	hash->req = req;
+	hash->job.owner = hash;
+	error = hashpool_submit(&hash->job);
+	if (error != ERR_NONE)
+		return error;
+	req->hash = hash;
+	enter(req);
+	return ERR_NONE;
+}
+
+bool
+pending_has(const Request *req)
+{
+	return req->ring_id != 0 || req->hash != NULL;
+}
+
+void
+pending_forget(Request *req)
+{
+	if (!pending_has(req))
+		return;
+	if (req->ring_id != 0)
+	{
+		Request   **link = bucket_of(req->ring_id);
+
+		while (*link != req)
+			link = &(*link)->next_in_bucket;
+		*link = req->next_in_bucket;
+		req->ring_id = 0;
+	}
+	if (req->hash != NULL)
+	{
+		req->hash->req = NULL;
+		req->hash = NULL;
+	}
+	if (req->prev_pending != NULL)
+		req->prev_pending->next_pending = req->next_pending;
+	else
+		first_pending = req->next_pending;
+	if (req->next_pending != NULL)
+		req->next_pending->prev_pending = req->prev_pending;
+	npending--;
+}
+
+Request *
+pending_find(uint64_t ring_id)
+{
+	Request    *req = *bucket_of(ring_id);
+
+	while (req != NULL && req->ring_id != ring_id)
+		req = req->next_in_bucket;
+	return req;
+}
+
+Request *
+pending_find_expired(int64_t now_ms)
+{
+	int64_t		earliest = INT64_MAX;
+
+	if (npending == 0 || now_ms < earliest_ms)
+		return NULL;
+	for (Request *req = first_pending; req != NULL; req = req->next_pending)
+	{
+		if (req->expires_ms <= now_ms)
+			return req;
+		if (req->expires_ms < earliest)
+			earliest = req->expires_ms;
+	}
+	earliest_ms = earliest;
+	return NULL;
+}
+
+int64_t
+pending_next_expiry_ms(void)
+{
+	return npending == 0 ? -1 : earliest_ms;
+}
+
+uint32_t
+pending_count(void)
+{
+	return npending;
+}
+
+/* Into the list, with the time from which on nobody waits any longer. */
+static void
+enter(Request *req)
+{
+	req->expires_ms = clock_monotonic_ms() + REQUEST_TIMEOUT_MS +
+		2 * guc_election_timeout;
+	if (req->deadline_ms > 0 && req->deadline_ms < req->expires_ms)
+		req->expires_ms = req->deadline_ms;
+	if (npending == 0 || req->expires_ms < earliest_ms)
+		earliest_ms = req->expires_ms;
+
+	req->prev_pending = NULL;
+	req->next_pending = first_pending;
+	if (first_pending != NULL)
+		first_pending->prev_pending = req;
+	first_pending = req;
+	npending++;
+}
+
+static Request **
+bucket_of(uint64_t ring_id)
+{
+	return &buckets[ring_id % NBUCKETS];
+}

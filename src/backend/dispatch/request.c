@@ -1,0 +1,266 @@
+/*
+ * request.c
+ *	  What a handler can do with its request: fail, ask for a right, propose,
+ *	  wait for a linearizable point, hash a password.
+ *
+ * Everything that changes state goes through request_propose(), and there
+ * through authorize() first; so no handler can forget it.
+ */
+#include "server.h"
+
+/* system */
+#include <stdarg.h>
+
+/* lib and utils */
+#include "utils/elog.h"
+#include "utils/guc.h"
+
+/* this layer and below */
+#include "dispatch/dispatch.h"
+#include "dispatch/lifecycle.h"
+#include "dispatch/limits.h"
+#include "dispatch/pending.h"
+#include "storage/ipc/control.h"
+
+/* keep the encoding buffer between requests unless it has grown beyond this */
+#define ENTRY_KEEP_BYTES (256 * 1024)
+
+/* the entry being encoded; ring_submit() copies it at once */
+static Buf	entry;
+
+static ErrCode resolve_identity(Request *req, const StoreVersion *v);
+static void show_user(Bytes user);
+static ErrCode permit_logop(Request *req, const LogOp *op);
+static ErrCode submit_entry(Request *req, const LogOp *op);
+static ReqResult take_result(Request *req, const Completion *done);
+static PendingHash *hash_create(HashJobKind kind, Bytes password, Bytes phc);
+static void hash_destroy(PendingHash *hash);
+
+ReqResult
+request_fail(Request *req, ErrCode error)
+{
+	Assert(error != ERR_NONE);
+	/* a failure without a reason must not look like a success */
+	req->error = error == ERR_NONE ? ERR_INTERNAL : error;
+	req->error_text = NULL;
+	req->error_grpc_code = -1;
+	return REQ_FAILED;
+}
+
+ReqResult
+request_fail_text(Request *req, ErrCode error, int grpc_code, const char *fmt,...)
+{
+	char		text[512];
+	va_list		args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	request_fail(req, error);
+	req->error_text = mcx_strdup(req->mcx, text);
+	req->error_grpc_code = grpc_code;
+	return REQ_FAILED;
+}
+
+ErrCode
+request_authorize(Request *req, const StoreVersion *v,
+				  const AccessList *access)
+{
+	AccessList	somebody;
+	ErrCode		error;
+
+	if (access->n == 0)
+	{
+		access_init(&somebody, req->mcx);
+		access_add(&somebody, NEED_IDENTITY);
+		access = &somebody;
+	}
+	error = resolve_identity(req, v);
+	if (error == ERR_NONE)
+		error = authorize(v, &req->identity, access);
+	if (error != ERR_NONE)
+	{
+		counter_add(COUNTER_DENIED, 1);
+		return error;
+	}
+	if (req->state == REQ_RECEIVED || req->state == REQ_BARRIER)
+		request_move(req, REQ_PERMITTED);
+	return ERR_NONE;
+}
+
+void
+request_be_nobody(Request *req)
+{
+	Assert(!req->is_identified);
+	req->identity = (Identity) {.kind = IDENTITY_NONE};
+	req->is_identified = true;
+}
+
+ReqResult
+request_propose(Request *req, LogOp *op, ReqCompletionFn on_completion)
+{
+	ErrCode		error = permit_logop(req, op);
+
+	if (error != ERR_NONE)
+		return request_fail(req, error);
+	op->identity = req->identity;
+	req->on_completion = on_completion != NULL ? on_completion : take_result;
+	error = submit_entry(req, op);
+	if (error != ERR_NONE)
+		return request_fail(req, error);
+	request_move(req, REQ_WAITING);
+	return REQ_PENDING;
+}
+
+ReqResult
+request_read_barrier(Request *req, ReqReadFn on_read)
+{
+	ErrCode		error;
+
+	if (atomic_load(&store_raft_status()->reads_are_local))
+		return on_read(req);
+	req->on_read = on_read;
+	error = pending_submit_ring(req, SUBMIT_READ, BYTES_EMPTY);
+	if (error != ERR_NONE)
+		return request_fail(req, error);
+	request_move(req, REQ_BARRIER);
+	return REQ_PENDING;
+}
+
+ReqResult
+request_hash(Request *req, HashJobKind kind, Bytes password, Bytes phc,
+			 ReqHashFn on_hash)
+{
+	PendingHash *hash;
+	ErrCode		error;
+
+	if (req->state != REQ_PERMITTED && req->state != REQ_WAITING)
+	{
+		elog_error("a password would have been hashed without permission in %s",
+				   req->rpc->method);
+		return request_fail(req, ERR_INTERNAL);
+	}
+	hash = hash_create(kind, password, phc);
+	req->on_hash = on_hash;
+	error = pending_submit_hash(req, hash);
+	if (error != ERR_NONE)
+	{
+		hash_destroy(hash);
+		return request_fail(req, error);
+	}
+	request_move(req, REQ_WAITING);
+	return REQ_PENDING;
+}
+
+/*
+ * The identity may borrow its name from a version that is unpinned before the
+ * request ends, so the name is copied.
+ */
+static ErrCode
+resolve_identity(Request *req, const StoreVersion *v)
+{
+	ErrCode		error;
+
+	if (req->is_identified)
+		return ERR_NONE;
+	error = identity_resolve(v, &req->credentials, req->mcx, &req->identity);
+	if (error != ERR_NONE)
+		return error;
+	req->identity.user = mcx_bytes_dup(req->mcx, req->identity.user);
+	req->is_identified = true;
+	show_user(req->identity.user);
+	return ERR_NONE;
+}
+
+/* Into the process slot, for the activity view; nearly always unchanged. */
+static void
+show_user(Bytes user)
+{
+	static char shown[SLOT_USER_BYTES];
+	char		name[SLOT_USER_BYTES] = {0};
+
+	if (user.len > 0)
+		memcpy(name, user.data, size_min(user.len, sizeof(name) - 1));
+	if (control_self() == NULL || memcmp(name, shown, sizeof(name)) == 0)
+		return;
+	memcpy(shown, name, sizeof(name));
+	control_set_user(name);
+}
+
+/* May the caller do this, and is there room for it? */
+static ErrCode
+permit_logop(Request *req, const LogOp *op)
+{
+	const StoreVersion *v = store_pin();
+	AccessList	access;
+	ErrCode		error;
+
+	access_init(&access, req->mcx);
+	access_add_logop(&access, op);
+	error = request_authorize(req, v, &access);
+	/* not before: the quota is nobody's business who may not write */
+	if (error == ERR_NONE)
+		error = limits_check_quota(v, op);
+	store_unpin();
+	return error;
+}
+
+static ErrCode
+submit_entry(Request *req, const LogOp *op)
+{
+	ErrCode		error;
+
+	entry.len = 0;
+	logop_encode(op, &entry);
+	if (entry.len > (uint64_t) guc_max_request_bytes)
+		error = ERR_REQUEST_TOO_LARGE;
+	else
+		error = pending_submit_ring(req, SUBMIT_LOGOP, buf_bytes(&entry));
+	if (entry.cap > ENTRY_KEEP_BYTES)
+		buf_free(&entry);
+	return error;
+}
+
+/* What most operations do with their result: pass it on. */
+static ReqResult
+take_result(Request *req, const Completion *done)
+{
+	if (done->error != ERR_NONE)
+		return request_fail(req, done->error);
+	req->header_revision = done->revision;
+	buf_append(&req->body, done->body, done->body_len);
+	return REQ_DONE;
+}
+
+static PendingHash *
+hash_create(HashJobKind kind, Bytes password, Bytes phc)
+{
+	PendingHash *hash = xcalloc(1, sizeof(*hash));
+	HashJob    *job = &hash->job;
+
+	job->kind = kind;
+	job->password = xmalloc(password.len + 1);
+	if (password.len > 0)
+		memcpy(job->password, password.data, password.len);
+	job->password[password.len] = '\0';
+	job->password_len = password.len;
+	job->cost = (PasswordCost) {
+		.memory_kib = (uint32_t) guc_argon2_memory,
+		.iterations = (uint32_t) guc_argon2_iterations,
+		.parallelism = (uint32_t) guc_argon2_parallelism,
+	};
+	/* one that does not fit is none of ours: nobody can match it */
+	if (phc.len > 0 && phc.len < sizeof(job->phc))
+		memcpy(job->phc, phc.data, phc.len);
+	return hash;
+}
+
+/* For a job that was never queued; the pool wipes the others. */
+static void
+hash_destroy(PendingHash *hash)
+{
+	secret_wipe(hash->job.password, hash->job.password_len);
+	free(hash->job.password);
+	secret_wipe(hash, sizeof(*hash));
+	free(hash);
+}
