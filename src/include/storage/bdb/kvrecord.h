@@ -31,6 +31,11 @@ typedef struct KvRecord
 	Bytes		key;
 	Bytes		value;
 } KvRecord;
+/*
+ * Bytes borrow from record.  False for what kvrecord_encode() cannot have
+ * written: another version, unknown flags, an empty key, a tombstone that
+ * holds more than its key, a version number that no key can have.
+ */
 extern bool kvrecord_decode(Bytes record, KvRecord *kv);
 
 #endif							/* STORAGE_BDB_KVRECORD_H */

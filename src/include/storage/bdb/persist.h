@@ -46,20 +46,27 @@ typedef struct PersistMeta
 	uint64_t	configuration_index;
 } PersistMeta;
 
-/* create the environment with its first meta records; durable on return */
+/*
+ * Create the environment with its first meta records and authentication off;
+ * durable on return.  FATAL if there are tables in dir, or on any failure.
+ */
 extern void persist_initialise(const TableOps *ops, const char *dir,
 							   const PersistMeta *meta);
 
 /*
  * Open, recover, load everything into the draft, publish.  FATAL with table,
  * key and what to do if a record or page is not sound: it never widens a
- * right.
+ * right.  *options is copied; what it points to must stay.  meta need not be
+ * initialised; the caller frees meta->configuration.
  */
 extern void persist_open_and_load(const PersistOptions *options,
 								  PersistMeta *meta);
 extern void persist_start_thread(void);
 
-/* ---- Thread: apply ---- */
+/*
+ * ---- Thread: apply ----
+ * Records are copied.  persist_submit() waits while the queue is full.
+ */
 extern void persist_put(int table, Bytes key, Bytes value);
 extern void persist_remove(int table, Bytes key);
 /* end of a batch: all since the last call, at this index */
@@ -68,8 +75,12 @@ extern void persist_submit(uint64_t applied_index, uint64_t applied_term,
 /* configuration applied at an index (member changes) */
 extern void persist_configuration(Bytes encoded, uint64_t index);
 
-/* ---- stop: write what is queued, checkpoint, close ---- */
+/*
+ * Stop: write what was submitted, checkpoint (on_durable is called), close.
+ * The apply thread has ended.
+ */
 extern void persist_stop(void);
+/* files of the environment on disk; any thread, between open and stop */
 extern uint64_t persist_size_bytes(void);
 
 #endif							/* STORAGE_BDB_PERSIST_H */

@@ -7,8 +7,8 @@
  * record begins with a version byte (TABLES_RECORD_VERSION).
  *
  *	table      key                          record
- *	auth       "authEnabled"                u8 0 or 1
- *	           "authRevision"               u64 big-endian
+ *	auth       "authEnabled"                version, u8 0 or 1
+ *	           "authRevision"               version, u64 big-endian
  *	authUsers  user name                    user_encode()
  *	authRoles  role name                    role_encode()
  *	key        mod revision u64be, sub u32be  kvrecord.h
@@ -17,7 +17,9 @@
  *	alarm      member id u64be, type u32be  (later)
  *	meta       "format", "clusterId", "memberId", "appliedIndex",
  *	           "appliedTerm", "kvRevision", "compactedRevision",
- *	           "configuration", "configurationIndex"
+ *	           "configuration", "configurationIndex":
+ *	                                        version, u64 big-endian; for
+ *	                                        "configuration" its bytes
  */
 #ifndef STORAGE_BDB_TABLES_H
 #define STORAGE_BDB_TABLES_H
@@ -48,8 +50,14 @@ typedef struct TableEnv TableEnv;
 
 /*
  * The interface, so that another store can stand behind it and tests can make
- * it fail.  All functions return 0 or an errno-like code; text() explains the
- * last one.  A code from commit or checkpoint is fatal to the worker.
+ * it fail.  All functions return 0 or an errno-like code (Berkeley DB's own
+ * are negative); text() explains one, env may be NULL.  A code from commit or
+ * checkpoint is fatal to the worker.
+ *
+ * open: with create the tables must not be there yet (EEXIST), without it they
+ * must (ENOENT).  One transaction at a time; put, remove and commit belong to
+ * it.  remove of what is not there is no error.  One thread at a time, but for
+ * size_bytes and text, which any thread may call.
  */
 typedef struct TableOps
 {

@@ -1,0 +1,551 @@
+/*
+ * persist.c
+ *	  The queue from apply to the tables, and the thread that empties it.
+ *
+ *	apply thread                       persist thread
+ *	  persist_put ...  -> filling
+ *	  persist_submit   -> queue (bounded) -> one transaction for what is
+ *	                                         queued, up to ~2048 changes,
+ *	                                         with index, term, revisions
+ *	                                      -> checkpoint by bytes or time
+ *	                                      -> on_durable(index, term)
+ *
+ * A batch is one growing buffer of encoded changes:
+ *	u8 what (1 put, 2 remove), u8 table, key, and for a put value
+ *	(varint length and bytes each)
+ *
+ * The index given to on_durable is the one whose transaction was committed
+ * before the checkpoint began; the same thread does both, one after the other.
+ *
+ * Errors of the tables are PANIC: apply has already published what cannot be
+ * written here, so the tables would fall behind the log for good, and a later
+ * checkpoint would let go of log that they never saw.
+ */
+#include "server.h"
+
+/* system */
+#include <pthread.h>
+#include <time.h>
+
+/* lib and utils */
+#include "utils/clock.h"
+#include "utils/elog.h"
+#include "utils/injection.h"
+#include "utils/mmgr.h"
+
+/* this layer and below */
+#include "persist_internal.h"
+
+/* several batches go into one transaction up to this many changes */
+#define TRANSACTION_CHANGES 2048
+#define BATCH_FIRST_BYTES 4096
+/* a buffer up to this size is used again */
+#define BATCH_KEEP_BYTES (1024 * 1024)
+
+#define CHANGE_PUT 1
+#define CHANGE_REMOVE 2
+
+typedef struct Batch
+{
+	struct Batch *next;
+	Buf			changes;
+	uint32_t	nchanges;
+	uint64_t	index;
+	uint64_t	term;
+	int64_t		kv_revision;
+	int64_t		compacted_revision;
+} Batch;
+
+typedef struct Persist
+{
+	/* set at open, never changed until the end */
+	PersistOptions options;
+	TableEnv   *env;
+	pthread_t	thread;
+	bool		has_thread;
+
+	/* apply thread only */
+	Batch	   *filling;
+
+	/* protected by lock */
+	pthread_mutex_t lock;
+	pthread_cond_t has_work;	/* for the persist thread */
+	pthread_cond_t has_room;	/* for the apply thread */
+	Batch	   *head;
+	Batch	   *tail;
+	uint64_t	queued_bytes;	/* with those being written */
+	Batch	   *spare;			/* an empty one to use again, or NULL */
+	bool		is_stopping;
+
+	/* persist thread only */
+	uint64_t	committed_index;
+	uint64_t	committed_term;
+	uint64_t	bytes_since_checkpoint;
+	bool		is_dirty;		/* committed since the last checkpoint */
+	int64_t		dirty_since_ms;
+} Persist;
+
+static Persist persist;
+
+static Batch *batch_create(void);
+static void batch_destroy(Batch *batch);
+static void batch_recycle(Batch *batch);
+static void add_change(uint8_t what, int table, Bytes key, Bytes value);
+static void *persist_main(void *arg);
+static bool take_batches(Batch **batches);
+static void write_batches(Batch *first);
+static void apply_changes(const Batch *batch);
+static void put_progress(const Batch *last);
+static void put_number(Bytes name, uint64_t number);
+static bool checkpoint_is_due(void);
+static int64_t checkpoint_deadline_ms(void);
+static void checkpoint(void);
+static void check(int rc, const char *what);
+static int	initialise_records(const TableOps *ops, TableEnv *env,
+							   const PersistMeta *meta);
+static int	initialise_number(const TableOps *ops, TableEnv *env,
+							  TableId table, Bytes name, uint64_t number);
+
+void
+persist_initialise(const TableOps *ops, const char *dir,
+				   const PersistMeta *meta)
+{
+	TableEnv   *env;
+	int			rc = ops->open(dir, true, &env);
+
+	if (rc == EEXIST)
+		elog_fatal_hint(NULL, "Give an empty data directory.",
+						"there are tables in \"%s\" already", dir);
+	if (rc != 0)
+		elog_fatal("could not create tables in \"%s\": %s", dir,
+				   ops->text(NULL, rc));
+	if ((rc = ops->txn_begin(env)) != 0 ||
+		(rc = initialise_records(ops, env, meta)) != 0 ||
+		(rc = ops->commit(env)) != 0 || (rc = ops->checkpoint(env)) != 0)
+		elog_fatal("could not write the first records of the tables in "
+				   "\"%s\": %s", dir, ops->text(env, rc));
+	ops->close(env);
+}
+
+void
+persist_open_and_load(const PersistOptions *options, PersistMeta *meta)
+{
+	pthread_condattr_t attr;
+	int			rc;
+
+	persist = (Persist) {.options = *options};
+	rc = options->ops->open(options->dir, false, &persist.env);
+	if (rc != 0)
+		elog_fatal_hint(NULL, TABLES_HINT,
+						"could not open the tables in \"%s\": %s",
+						options->dir, options->ops->text(NULL, rc));
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_mutex_init(&persist.lock, NULL);
+	pthread_cond_init(&persist.has_work, &attr);
+	pthread_cond_init(&persist.has_room, &attr);
+	pthread_condattr_destroy(&attr);
+
+	load_tables(options->ops, persist.env, meta);
+	persist.committed_index = meta->applied_index;
+	persist.committed_term = meta->applied_term;
+	persist.filling = batch_create();
+}
+
+void
+persist_start_thread(void)
+{
+	int			rc = pthread_create(&persist.thread, NULL, persist_main, NULL);
+
+	if (rc != 0)
+		elog_fatal("could not start the persist thread: %s", strerror(rc));
+	persist.has_thread = true;
+}
+
+void
+persist_put(int table, Bytes key, Bytes value)
+{
+	add_change(CHANGE_PUT, table, key, value);
+}
+
+void
+persist_remove(int table, Bytes key)
+{
+	add_change(CHANGE_REMOVE, table, key, BYTES_EMPTY);
+}
+
+void
+persist_configuration(Bytes encoded, uint64_t index)
+{
+	Buf			record;
+	uint8_t		number[NUMBER_RECORD_BYTES];
+
+	buf_init(&record, NULL);
+	buf_put_u8(&record, TABLES_RECORD_VERSION);
+	buf_append(&record, encoded.data, encoded.len);
+	persist_put(TABLE_META, META_CONFIGURATION, buf_bytes(&record));
+	buf_free(&record);
+	number_record_make(index, number);
+	persist_put(TABLE_META, META_CONFIGURATION_INDEX,
+				bytes_make(number, sizeof(number)));
+}
+
+/*
+ * A batch that is larger than the whole queue is let in when the queue is
+ * empty: it must go somewhere.
+ */
+void
+persist_submit(uint64_t applied_index, uint64_t applied_term,
+			   int64_t kv_revision, int64_t compacted_revision)
+{
+	Batch	   *batch = persist.filling;
+	uint64_t	bytes = sizeof(*batch) + batch->changes.len;
+
+	batch->index = applied_index;
+	batch->term = applied_term;
+	batch->kv_revision = kv_revision;
+	batch->compacted_revision = compacted_revision;
+
+	pthread_mutex_lock(&persist.lock);
+	while (persist.queued_bytes > 0 &&
+		   persist.queued_bytes + bytes > persist.options.queue_bytes)
+		pthread_cond_wait(&persist.has_room, &persist.lock);
+	if (persist.tail == NULL)
+		persist.head = batch;
+	else
+		persist.tail->next = batch;
+	persist.tail = batch;
+	persist.queued_bytes += bytes;
+	persist.filling = persist.spare;
+	persist.spare = NULL;
+	pthread_cond_signal(&persist.has_work);
+	pthread_mutex_unlock(&persist.lock);
+
+	if (persist.filling == NULL)
+		persist.filling = batch_create();
+}
+
+void
+persist_stop(void)
+{
+	if (persist.has_thread)
+	{
+		pthread_mutex_lock(&persist.lock);
+		persist.is_stopping = true;
+		pthread_cond_signal(&persist.has_work);
+		pthread_mutex_unlock(&persist.lock);
+		pthread_join(persist.thread, NULL);
+	}
+	persist.options.ops->close(persist.env);
+	batch_destroy(persist.filling);
+	batch_destroy(persist.spare);
+	pthread_cond_destroy(&persist.has_work);
+	pthread_cond_destroy(&persist.has_room);
+	pthread_mutex_destroy(&persist.lock);
+	persist = (Persist) {.env = NULL};
+}
+
+uint64_t
+persist_size_bytes(void)
+{
+	return persist.options.ops->size_bytes(persist.env);
+}
+
+void
+number_record_make(uint64_t number, uint8_t record[NUMBER_RECORD_BYTES])
+{
+	record[0] = TABLES_RECORD_VERSION;
+	for (int i = 0; i < 8; i++)
+		record[1 + i] = (uint8_t) (number >> (56 - 8 * i));
+}
+
+static Batch *
+batch_create(void)
+{
+	Batch	   *batch = xcalloc(1, sizeof(*batch));
+
+	buf_init(&batch->changes, NULL);
+	buf_reserve(&batch->changes, BATCH_FIRST_BYTES);
+	return batch;
+}
+
+static void
+batch_destroy(Batch *batch)
+{
+	if (batch == NULL)
+		return;
+	buf_free(&batch->changes);
+	free(batch);
+}
+
+/* keep one for apply, so that a steady stream allocates nothing; lock held */
+static void
+batch_recycle(Batch *batch)
+{
+	if (persist.spare != NULL || batch->changes.cap > BATCH_KEEP_BYTES)
+	{
+		batch_destroy(batch);
+		return;
+	}
+	batch->changes.len = 0;
+	batch->nchanges = 0;
+	batch->next = NULL;
+	persist.spare = batch;
+}
+
+static void
+add_change(uint8_t what, int table, Bytes key, Bytes value)
+{
+	Buf		   *changes = &persist.filling->changes;
+
+	Assert(table >= 0 && table < TABLE_COUNT);
+	buf_put_u8(changes, what);
+	buf_put_u8(changes, (uint8_t) table);
+	buf_put_bytes(changes, key);
+	if (what == CHANGE_PUT)
+		buf_put_bytes(changes, value);
+	persist.filling->nchanges++;
+}
+
+/* Thread: persist. */
+static void *
+persist_main(void *arg)
+{
+	Batch	   *batches;
+
+	while (take_batches(&batches))
+	{
+		if (batches != NULL)
+			write_batches(batches);
+		if (checkpoint_is_due())
+			checkpoint();
+	}
+	if (persist.is_dirty)
+		checkpoint();
+	return NULL;
+}
+
+/*
+ * Wait for batches and give those for one transaction as a list; NULL when a
+ * checkpoint is due by time instead.  False when stopping and nothing is left.
+ */
+static bool
+take_batches(Batch **batches)
+{
+	Batch	   *last;
+	bool		is_time = false;
+	bool		go_on;
+
+	pthread_mutex_lock(&persist.lock);
+	while (persist.head == NULL && !persist.is_stopping && !is_time)
+	{
+		int64_t		deadline = checkpoint_deadline_ms();
+		struct timespec until = {
+			.tv_sec = deadline / 1000,
+			.tv_nsec = deadline % 1000 * 1000000,
+		};
+
+		if (!persist.is_dirty)
+			pthread_cond_wait(&persist.has_work, &persist.lock);
+		else
+			is_time = pthread_cond_timedwait(&persist.has_work, &persist.lock,
+											 &until) == ETIMEDOUT;
+	}
+	*batches = last = persist.head;
+	go_on = last != NULL || !persist.is_stopping;
+	if (last != NULL)
+	{
+		uint32_t	nchanges = last->nchanges;
+
+		while (last->next != NULL &&
+			   nchanges + last->next->nchanges <= TRANSACTION_CHANGES)
+		{
+			last = last->next;
+			nchanges += last->nchanges;
+		}
+		persist.head = last->next;
+		if (persist.head == NULL)
+			persist.tail = NULL;
+		last->next = NULL;
+	}
+	pthread_mutex_unlock(&persist.lock);
+	return go_on;
+}
+
+/* All batches of the list in one transaction, with the progress of the last. */
+static void
+write_batches(Batch *first)
+{
+	const TableOps *ops = persist.options.ops;
+	uint64_t	bytes = 0;
+	Batch	   *last = first;
+
+	check(ops->txn_begin(persist.env), "begin a transaction on");
+	for (Batch *batch = first; batch != NULL; batch = batch->next)
+	{
+		apply_changes(batch);
+		bytes += sizeof(*batch) + batch->changes.len;
+		last = batch;
+	}
+	put_progress(last);
+	check(INJECTION_POINT("persist-before-commit"), "commit to");
+	check(ops->commit(persist.env), "commit to");
+	check(INJECTION_POINT("persist-after-commit"), "commit to");
+
+	persist.committed_index = last->index;
+	persist.committed_term = last->term;
+	persist.bytes_since_checkpoint += bytes;
+	if (!persist.is_dirty)
+		persist.dirty_since_ms = clock_monotonic_ms();
+	persist.is_dirty = true;
+
+	pthread_mutex_lock(&persist.lock);
+	while (first != NULL)
+	{
+		Batch	   *next = first->next;
+
+		batch_recycle(first);
+		first = next;
+	}
+	persist.queued_bytes -= bytes;
+	pthread_cond_signal(&persist.has_room);
+	pthread_mutex_unlock(&persist.lock);
+}
+
+static void
+apply_changes(const Batch *batch)
+{
+	const TableOps *ops = persist.options.ops;
+	Cursor		cur = cursor_make(buf_bytes(&batch->changes));
+	uint8_t		what;
+	uint8_t		table;
+	Bytes		key;
+	Bytes		value;
+
+	while (cursor_left(&cur) > 0)
+	{
+		bool		ok = cursor_get_u8(&cur, &what) &&
+			cursor_get_u8(&cur, &table) && cursor_get_bytes(&cur, &key);
+
+		if (ok && what == CHANGE_PUT)
+		{
+			ok = cursor_get_bytes(&cur, &value);
+			if (ok)
+				check(ops->put(persist.env, (TableId) table, key, value),
+					  "write to");
+		}
+		else if (ok)
+			check(ops->remove(persist.env, (TableId) table, key),
+				  "remove from");
+		/* only memory that was overwritten can do this: PANIC */
+		if (!ok)
+			elog_panic("a batch for the tables is damaged in memory");
+	}
+}
+
+static void
+put_progress(const Batch *last)
+{
+	put_number(META_APPLIED_INDEX, last->index);
+	put_number(META_APPLIED_TERM, last->term);
+	put_number(META_KV_REVISION, (uint64_t) last->kv_revision);
+	put_number(META_COMPACTED_REVISION, (uint64_t) last->compacted_revision);
+}
+
+static void
+put_number(Bytes name, uint64_t number)
+{
+	uint8_t		record[NUMBER_RECORD_BYTES];
+
+	number_record_make(number, record);
+	check(persist.options.ops->put(persist.env, TABLE_META, name,
+								   bytes_make(record, sizeof(record))),
+		  "write to");
+}
+
+static bool
+checkpoint_is_due(void)
+{
+	return persist.is_dirty &&
+		(persist.bytes_since_checkpoint >= persist.options.checkpoint_bytes ||
+		 clock_monotonic_ms() >= checkpoint_deadline_ms());
+}
+
+static int64_t
+checkpoint_deadline_ms(void)
+{
+	return persist.dirty_since_ms + persist.options.checkpoint_interval_ms;
+}
+
+static void
+checkpoint(void)
+{
+	check(INJECTION_POINT("persist-before-checkpoint"), "checkpoint");
+	check(persist.options.ops->checkpoint(persist.env), "checkpoint");
+	check(INJECTION_POINT("persist-after-checkpoint"), "checkpoint");
+	persist.is_dirty = false;
+	persist.bytes_since_checkpoint = 0;
+	if (persist.options.on_durable != NULL)
+		persist.options.on_durable(persist.options.arg,
+								   persist.committed_index,
+								   persist.committed_term);
+}
+
+/* PANIC, not FATAL: see the head of this file */
+static void
+check(int rc, const char *what)
+{
+	if (unlikely(rc != 0))
+		elog_panic("could not %s the tables in \"%s\": %s", what,
+				   persist.options.dir,
+				   persist.options.ops->text(persist.env, rc));
+}
+
+static int
+initialise_records(const TableOps *ops, TableEnv *env, const PersistMeta *meta)
+{
+	Buf			configuration;
+	int			rc;
+
+	buf_init(&configuration, NULL);
+	buf_put_u8(&configuration, TABLES_RECORD_VERSION);
+	buf_append(&configuration, meta->configuration.data,
+			   meta->configuration.len);
+	if ((rc = initialise_number(ops, env, TABLE_META, META_FORMAT,
+								TABLES_FORMAT_VERSION)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_META, META_CLUSTER_ID,
+								meta->cluster_id)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_META, META_MEMBER_ID,
+								meta->member_id)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_META, META_APPLIED_INDEX,
+								meta->applied_index)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_META, META_APPLIED_TERM,
+								meta->applied_term)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_META, META_KV_REVISION,
+								(uint64_t) meta->kv_revision)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_META, META_COMPACTED_REVISION,
+								(uint64_t) meta->compacted_revision)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_META, META_CONFIGURATION_INDEX,
+								meta->configuration_index)) == 0 &&
+		(rc = initialise_number(ops, env, TABLE_AUTH, AUTH_REVISION, 1)) == 0 &&
+		(rc = ops->put(env, TABLE_META, META_CONFIGURATION,
+					   buf_bytes(&configuration))) == 0)
+	{
+		const uint8_t off[] = {TABLES_RECORD_VERSION, 0};
+
+		rc = ops->put(env, TABLE_AUTH, AUTH_ENABLED,
+					  bytes_make(off, sizeof(off)));
+	}
+	buf_free(&configuration);
+	return rc;
+}
+
+static int
+initialise_number(const TableOps *ops, TableEnv *env, TableId table,
+				  Bytes name, uint64_t number)
+{
+	uint8_t		record[NUMBER_RECORD_BYTES];
+
+	number_record_make(number, record);
+	return ops->put(env, table, name, bytes_make(record, sizeof(record)));
+}
