@@ -11,6 +11,7 @@
 #ifndef STORAGE_IPC_CONTROL_H
 #define STORAGE_IPC_CONTROL_H
 
+#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,7 +27,7 @@ typedef enum SlotState
 	SLOT_HANDSHAKE,
 	SLOT_IDLE,
 	SLOT_ACTIVE,
-	SLOT_DEAD					/* reaped; the worker has still to let go */
+	SLOT_DEAD					/* its process is gone; being put right */
 } SlotState;
 
 #define SLOT_USER_BYTES 64
@@ -35,9 +36,17 @@ typedef enum SlotState
 typedef struct ProcSlot
 {
 	/* written by the postmaster while no process owns the slot */
-	_Atomic uint32_t state;		/* SlotState; the owner moves it afterwards */
-	_Atomic int32_t pid;
-	_Atomic uint64_t generation;	/* +1 each time the slot is given away */
+	alignas(64) _Atomic uint32_t state; /* SlotState; the owner moves it
+										 * afterwards */
+	_Atomic int32_t pid;		/* set by control_attach_slot() */
+
+	/*
+	 * atomic: +1 by the postmaster when the slot is given away (odd: owned) and
+	 * +1 when its process is dead (even: nobody's).  Whoever acts for an owner
+	 * compares this with what he was told, so that nothing meant for a dead
+	 * process reaches its successor.
+	 */
+	_Atomic uint64_t generation;
 
 	/* atomic: owner writes, raft worker reads */
 	StorePinWord pin;
@@ -64,6 +73,7 @@ typedef struct ControlSizes
 	uint32_t	nslots;			/* backends + auxiliary processes */
 	uint32_t	max_request_bytes;
 	uint32_t	token_cache_entries;
+	uint32_t	token_max_per_user; /* 0: no limit */
 	uint32_t	hash_slots;
 	uint32_t	hash_queue;		/* logins that may wait, machine-wide */
 } ControlSizes;
@@ -80,8 +90,9 @@ extern const ControlSizes *control_sizes(void);
 extern int	control_claim_slot(void);
 
 /*
- * A child is gone: clear its pin, empty its rings, give back its hash slots,
- * and free the slot.  Postmaster only; takes no lock.
+ * A child is gone (waited for, so that no thread of it runs): clear its pin,
+ * empty its rings, give back its hash slots, and free the slot.  Postmaster
+ * only; takes no lock.
  */
 extern void control_reap_slot(int slot);
 
@@ -89,7 +100,12 @@ extern void control_reap_slot(int slot);
 extern void control_release_slot_memory(int slot);
 
 /* ---- in a child ---- */
-extern void control_attach_slot(int slot);	/* sets own slot and pin word */
+/*
+ * Sets own slot, pid, pin word and start time.  The state becomes
+ * SLOT_HANDSHAKE; the owner moves it on (a process without clients at once,
+ * or it counts as a handshake).
+ */
+extern void control_attach_slot(int slot);
 extern int	control_own_slot(void);		/* -1: none */
 extern ProcSlot *control_slot(int slot);
 extern ProcSlot *control_self(void);	/* NULL before attach */
@@ -117,7 +133,7 @@ extern const char *counter_help(CounterId id);
 /* memory of a subsystem (see subsystemlist.h), by its position */
 typedef enum SubsystemId
 {
-#define SUBSYSTEM(symbol, size_fn, init_fn) symbol,
+#define SUBSYSTEM(symbol, size_fn, init_fn, reap_fn) symbol,
 #include "storage/ipc/subsystemlist.h"
 #undef SUBSYSTEM
 	SUBSYSTEM_COUNT

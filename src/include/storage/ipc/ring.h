@@ -57,9 +57,15 @@ typedef struct Completion
 	size_t		body_len;
 } Completion;
 
+/* bytes that a payload may be longer than max_request_bytes */
+#define RING_PAYLOAD_SLACK (64 * 1024)
+
 /* subsystemlist.h */
 extern size_t ring_shmem_size(const ControlSizes *sizes);
 extern void ring_shmem_init(void *memory, const ControlSizes *sizes);
+extern void ring_reap(int slot);
+/* punch out the pages of a slot that nobody owns */
+extern void ring_release_memory(int slot);
 
 /* ---- postmaster, before the first fork ---- */
 
@@ -69,7 +75,10 @@ extern void ring_close_fds(void);
 
 /* ---- backend side ---- */
 
-/* make the own eventfd and send it to the worker; FATAL if that fails */
+/*
+ * After control_attach_slot(): make the own eventfd and send it to the worker;
+ * FATAL if that fails.  Submissions may follow at once.
+ */
 extern void ring_attach_backend(void);
 /* readable when completions wait */
 extern int	ring_completion_fd(void);
@@ -84,7 +93,9 @@ extern bool ring_submit(SubmitKind kind, uint64_t request_id, Bytes payload);
 
 /*
  * The next completion, or false if none waits.  Its body is good until
- * ring_completion_done(), which must follow before the next call.
+ * ring_completion_done(), which must follow before the next call.  FATAL if
+ * the worker has closed the rings of this process because it found rubbish in
+ * them: nothing will be answered any more.
  */
 extern bool ring_completion_next(Completion *completion);
 extern void ring_completion_done(void);
