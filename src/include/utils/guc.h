@@ -59,7 +59,8 @@ extern bool guc_load(int argc, char **argv, GucCommand *command, char *error,
 
 /*
  * Read everything again; takes over GUC_RELOAD settings, reports (warning)
- * GUC_START settings that differ.  On a mistake changes nothing.
+ * GUC_START settings that differ.  On a mistake changes nothing.  Only the
+ * process that called guc_load() reports; its children would say it again.
  *
  * A string that is replaced is not freed: somebody may hold it.  Threads
  * besides the caller must not read settings; they are handed values.

@@ -52,8 +52,9 @@ static bool load_member(void *arg, Bytes key, Bytes value);
 static bool load_key(void *arg, Bytes key, Bytes value);
 static bool refuse_record(void *arg, Bytes key, Bytes value);
 
-static uint64_t get_number(Loader *loader, TableId table, Bytes name);
+static uint64_t get_number(Loader *loader, Bytes name);
 static int64_t get_revision(Loader *loader, Bytes name);
+static void get_versioned(Loader *loader, Bytes name, Buf *out);
 static void get_record(Loader *loader, TableId table, Bytes name, Buf *out);
 static void refuse(const Loader *loader, Bytes key, const char *fmt,...)
 			__attribute__((format(printf, 3, 4), noreturn));
@@ -94,21 +95,21 @@ load_tables(const TableOps *ops, TableEnv *env, PersistMeta *meta)
 static void
 load_meta(Loader *loader, PersistMeta *meta)
 {
-	uint64_t	format = get_number(loader, TABLE_META, META_FORMAT);
+	uint64_t	format = get_number(loader, META_FORMAT);
 
 	if (format != TABLES_FORMAT_VERSION)
 		elog_fatal_hint(NULL, "Start the release that wrote them, or give "
 						"another data directory.",
 						"the tables have format %" PRIu64 "; this release "
 						"reads format %d", format, TABLES_FORMAT_VERSION);
-	meta->cluster_id = get_number(loader, TABLE_META, META_CLUSTER_ID);
+	meta->cluster_id = get_number(loader, META_CLUSTER_ID);
 	if (meta->cluster_id == 0)
 		refuse(loader, META_CLUSTER_ID, "a cluster id is never 0");
-	meta->member_id = get_number(loader, TABLE_META, META_MEMBER_ID);
+	meta->member_id = get_number(loader, META_MEMBER_ID);
 	if (meta->member_id == 0)
 		refuse(loader, META_MEMBER_ID, "a member id is never 0");
-	meta->applied_index = get_number(loader, TABLE_META, META_APPLIED_INDEX);
-	meta->applied_term = get_number(loader, TABLE_META, META_APPLIED_TERM);
+	meta->applied_index = get_number(loader, META_APPLIED_INDEX);
+	meta->applied_term = get_number(loader, META_APPLIED_TERM);
 	if ((meta->applied_index == 0) != (meta->applied_term == 0))
 		refuse(loader, META_APPLIED_TERM,
 			   "term %" PRIu64 " does not fit applied index %" PRIu64,
@@ -121,27 +122,31 @@ load_meta(Loader *loader, PersistMeta *meta)
 		refuse(loader, META_COMPACTED_REVISION,
 			   "compacted revision %" PRId64 " is beyond revision %" PRId64,
 			   meta->compacted_revision, meta->kv_revision);
-	meta->configuration_index = get_number(loader, TABLE_META,
-										   META_CONFIGURATION_INDEX);
+	meta->configuration_index = get_number(loader, META_CONFIGURATION_INDEX);
 	buf_init(&meta->configuration, NULL);
-	get_record(loader, TABLE_META, META_CONFIGURATION, &meta->configuration);
+	get_versioned(loader, META_CONFIGURATION, &meta->configuration);
 }
 
 static void
 load_auth(Loader *loader)
 {
 	Buf			record;
+	Cursor		cur;
 
 	buf_init(&record, NULL);
 	get_record(loader, TABLE_AUTH, AUTH_ENABLED, &record);
 	if (record.len != 1 || record.data[0] > 1)
 		refuse(loader, AUTH_ENABLED, "the record is neither on nor off");
 	loader->draft->auth_enabled = record.data[0] == 1;
+
+	record.len = 0;
+	get_record(loader, TABLE_AUTH, AUTH_REVISION, &record);
+	cur = cursor_make(buf_bytes(&record));
+	if (record.len != sizeof(uint64_t) ||
+		!cursor_get_u64be(&cur, &loader->draft->auth_revision) ||
+		loader->draft->auth_revision == 0)
+		refuse(loader, AUTH_REVISION, "the record is not an auth revision");
 	buf_free(&record);
-	loader->draft->auth_revision = get_number(loader, TABLE_AUTH,
-											  AUTH_REVISION);
-	if (loader->draft->auth_revision == 0)
-		refuse(loader, AUTH_REVISION, "an auth revision is never 0");
 }
 
 static void
@@ -248,16 +253,16 @@ refuse_record(void *arg, Bytes key, Bytes value)
 					"serve", table_name(loader->table), (char *) text.data);
 }
 
-/* a number record; FATAL if it is missing or something else */
+/* a number of meta; FATAL if it is missing or something else */
 static uint64_t
-get_number(Loader *loader, TableId table, Bytes name)
+get_number(Loader *loader, Bytes name)
 {
 	Buf			record;
 	Cursor		cur;
 	uint64_t	number;
 
 	buf_init(&record, NULL);
-	get_record(loader, table, name, &record);
+	get_versioned(loader, name, &record);
 	cur = cursor_make(buf_bytes(&record));
 	if (record.len != sizeof(number) || !cursor_get_u64be(&cur, &number))
 		refuse(loader, name, "the record is not a number");
@@ -268,14 +273,24 @@ get_number(Loader *loader, TableId table, Bytes name)
 static int64_t
 get_revision(Loader *loader, Bytes name)
 {
-	uint64_t	number = get_number(loader, TABLE_META, name);
+	uint64_t	number = get_number(loader, name);
 
 	if (number > INT64_MAX)
 		refuse(loader, name, "the record is not a revision");
 	return (int64_t) number;
 }
 
-/* a record behind its version byte; FATAL if there is none of this version */
+/* a record of meta, behind its version byte; FATAL if it has another */
+static void
+get_versioned(Loader *loader, Bytes name, Buf *out)
+{
+	get_record(loader, TABLE_META, name, out);
+	if (out->len == 0 || out->data[0] != TABLES_RECORD_VERSION)
+		refuse(loader, name, "the record is of an unknown version");
+	memmove(out->data, out->data + 1, --out->len);
+}
+
+/* FATAL if there is none */
 static void
 get_record(Loader *loader, TableId table, Bytes name, Buf *out)
 {
@@ -291,9 +306,6 @@ get_record(Loader *loader, TableId table, Bytes name, Buf *out)
 						table_name(table), loader->ops->text(loader->env, rc));
 	if (!found)
 		refuse(loader, name, "the record is missing");
-	if (out->len == 0 || out->data[0] != TABLES_RECORD_VERSION)
-		refuse(loader, name, "the record is of an unknown version");
-	memmove(out->data, out->data + 1, --out->len);
 }
 
 static void

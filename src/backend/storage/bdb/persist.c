@@ -103,8 +103,6 @@ static void checkpoint(void);
 static void check(int rc, const char *what);
 static int	initialise_records(const TableOps *ops, TableEnv *env,
 							   const PersistMeta *meta);
-static int	initialise_number(const TableOps *ops, TableEnv *env,
-							  TableId table, Bytes name, uint64_t number);
 
 void
 persist_initialise(const TableOps *ops, const char *dir,
@@ -504,48 +502,46 @@ check(int rc, const char *what)
 static int
 initialise_records(const TableOps *ops, TableEnv *env, const PersistMeta *meta)
 {
+	static const uint8_t off[] = {0};
+	static const uint8_t one[] = {0, 0, 0, 0, 0, 0, 0, 1};
+	const struct
+	{
+		Bytes		name;
+		uint64_t	number;
+	}			numbers[] = {
+		{META_FORMAT, TABLES_FORMAT_VERSION},
+		{META_CLUSTER_ID, meta->cluster_id},
+		{META_MEMBER_ID, meta->member_id},
+		{META_APPLIED_INDEX, meta->applied_index},
+		{META_APPLIED_TERM, meta->applied_term},
+		{META_KV_REVISION, (uint64_t) meta->kv_revision},
+		{META_COMPACTED_REVISION, (uint64_t) meta->compacted_revision},
+		{META_CONFIGURATION_INDEX, meta->configuration_index},
+	};
 	Buf			configuration;
-	int			rc;
+	int			rc = 0;
 
+	for (size_t i = 0; rc == 0 && i < lengthof(numbers); i++)
+	{
+		uint8_t		record[NUMBER_RECORD_BYTES];
+
+		number_record_make(numbers[i].number, record);
+		rc = ops->put(env, TABLE_META, numbers[i].name,
+					  bytes_make(record, sizeof(record)));
+	}
 	buf_init(&configuration, NULL);
 	buf_put_u8(&configuration, TABLES_RECORD_VERSION);
 	buf_append(&configuration, meta->configuration.data,
 			   meta->configuration.len);
-	if ((rc = initialise_number(ops, env, TABLE_META, META_FORMAT,
-								TABLES_FORMAT_VERSION)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_META, META_CLUSTER_ID,
-								meta->cluster_id)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_META, META_MEMBER_ID,
-								meta->member_id)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_META, META_APPLIED_INDEX,
-								meta->applied_index)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_META, META_APPLIED_TERM,
-								meta->applied_term)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_META, META_KV_REVISION,
-								(uint64_t) meta->kv_revision)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_META, META_COMPACTED_REVISION,
-								(uint64_t) meta->compacted_revision)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_META, META_CONFIGURATION_INDEX,
-								meta->configuration_index)) == 0 &&
-		(rc = initialise_number(ops, env, TABLE_AUTH, AUTH_REVISION, 1)) == 0 &&
-		(rc = ops->put(env, TABLE_META, META_CONFIGURATION,
-					   buf_bytes(&configuration))) == 0)
-	{
-		const uint8_t off[] = {TABLES_RECORD_VERSION, 0};
-
+	if (rc == 0)
+		rc = ops->put(env, TABLE_META, META_CONFIGURATION,
+					  buf_bytes(&configuration));
+	buf_free(&configuration);
+	if (rc == 0)
 		rc = ops->put(env, TABLE_AUTH, AUTH_ENABLED,
 					  bytes_make(off, sizeof(off)));
-	}
-	buf_free(&configuration);
+	if (rc == 0)
+		rc = ops->put(env, TABLE_AUTH, AUTH_REVISION,
+					  bytes_make(one, sizeof(one)));
 	return rc;
-}
-
-static int
-initialise_number(const TableOps *ops, TableEnv *env, TableId table,
-				  Bytes name, uint64_t number)
-{
-	uint8_t		record[NUMBER_RECORD_BYTES];
-
-	number_record_make(number, record);
-	return ops->put(env, table, name, bytes_make(record, sizeof(record)));
 }

@@ -17,6 +17,7 @@
 #define META_COMPACTED_REVISION BYTES_LITERAL("compactedRevision")
 #define META_CONFIGURATION BYTES_LITERAL("configuration")
 #define META_CONFIGURATION_INDEX BYTES_LITERAL("configurationIndex")
+/* these two without a version byte */
 #define AUTH_ENABLED BYTES_LITERAL("authEnabled")
 #define AUTH_REVISION BYTES_LITERAL("authRevision")
 

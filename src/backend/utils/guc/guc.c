@@ -80,6 +80,8 @@ static size_t nheld_strings;
 /* for guc_reload(): argv may be overwritten by a process title */
 static char **saved_argv;
 static int	saved_argc;
+/* who loaded: his children reload in silence, he has said it already */
+static pid_t loader_pid;
 
 static void draft_init(GucDraft *draft, char *error, size_t error_size);
 static bool draft_fill(GucDraft *draft, int argc, char *const *argv,
@@ -132,6 +134,7 @@ guc_load(int argc, char **argv, GucCommand *command, char *error,
 	{
 		draft_assign(&draft, true);
 		save_argv(argc, argv);
+		loader_pid = getpid();
 	}
 	mcx_destroy(draft.mcx);
 	return ok;
@@ -390,6 +393,8 @@ draft_settle_data_dir(GucDraft *draft)
 static void
 draft_assign(const GucDraft *draft, bool all)
 {
+	bool		is_loader = getpid() == loader_pid;
+
 	for (size_t i = 0; i < guc_nentries; i++)
 	{
 		const GucEntry *entry = &guc_entries[i];
@@ -400,11 +405,11 @@ draft_assign(const GucDraft *draft, bool all)
 		if (all || entry->when == GUC_RELOAD)
 		{
 			assign(entry, value);
-			if (!all)
+			if (!all && is_loader)
 				elog_info("setting \"%s\" changed (%s)", entry->name,
 						  value->where);
 		}
-		else
+		else if (is_loader)
 			elog_write(LOG_LEVEL_WARNING, NULL,
 					   "Restart the server to bring it into force.",
 					   "%s: setting \"%s\" cannot change while the server runs",

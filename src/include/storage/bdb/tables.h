@@ -4,11 +4,12 @@
  *
  * One private transactional environment inside the raft worker.  Nobody else
  * opens it, and only the persist thread writes it.  Keys are big-endian, each
- * record begins with a version byte (TABLES_RECORD_VERSION).
+ * record begins with a version byte (TABLES_RECORD_VERSION), but for the two
+ * of auth.
  *
  *	table      key                          record
- *	auth       "authEnabled"                version, u8 0 or 1
- *	           "authRevision"               version, u64 big-endian
+ *	auth       "authEnabled"                u8 0 or 1
+ *	           "authRevision"               u64 big-endian
  *	authUsers  user name                    user_encode()
  *	authRoles  role name                    role_encode()
  *	key        mod revision u64be, sub u32be  kvrecord.h
