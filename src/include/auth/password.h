@@ -30,11 +30,40 @@ typedef struct PasswordCost
 	uint32_t	parallelism;
 } PasswordCost;
 
-/* random salt; false if memory or randomness is not to be had */
+/*
+ * What a PHC string may ask for; beyond that it is not sound.  Of the memory,
+ * argon2 needs at least 8 KiB a lane.
+ */
+#define PASSWORD_MAX_MEMORY_KIB (4 * 1024 * 1024)
+#define PASSWORD_MAX_ITERATIONS 1000
+#define PASSWORD_MAX_PARALLELISM 64
+
+/*
+ * Random salt; false if memory or randomness is not to be had.  Memory below
+ * what the lanes need is raised to that.
+ */
 extern bool password_hash(Bytes password, const PasswordCost *cost,
 						  char phc[PASSWORD_PHC_BYTES]);
 
-/* constant-time compare; false also for an empty or malformed PHC string */
+/*
+ * A PHC string that costs as much to check as one of password_hash(), and that
+ * no password matches: its hash is random.  False as above.
+ */
+extern bool password_make_unmatchable(const PasswordCost *cost,
+									  char phc[PASSWORD_PHC_BYTES]);
+
+typedef enum PasswordResult
+{
+	PASSWORD_MATCHES,
+	PASSWORD_DIFFERS,
+	PASSWORD_MALFORMED,			/* the PHC string is not sound */
+	PASSWORD_NOT_COMPUTED		/* no memory or no thread for it */
+} PasswordResult;
+
+/* constant-time compare */
+extern PasswordResult password_check(Bytes password, Bytes phc);
+
+/* only PASSWORD_MATCHES is true */
 extern bool password_verify(Bytes password, Bytes phc);
 
 /* is this a well-formed argon2id PHC string with a cost within bounds? */
@@ -43,8 +72,19 @@ extern bool password_phc_is_sound(Bytes phc);
 /* ---- hash slots: shared memory ---- */
 extern size_t hashslot_shmem_size(const ControlSizes *sizes);
 extern void hashslot_shmem_init(void *memory, const ControlSizes *sizes);
-/* give back what a dead process held; postmaster */
+/* give back what a dead process held; postmaster, takes no lock */
 extern void hashslot_reap(int slot);
+
+/*
+ * Count a job of this process as waiting; false if hash_slots + hash_queue are
+ * counted on the machine already.  Each true is paired with a leave.
+ */
+extern bool hashslot_enter(void);
+extern void hashslot_leave(void);
+
+/* wait for a slot and hold it; Thread: hashing */
+extern uint32_t hashslot_acquire(void);
+extern void hashslot_release(uint32_t hash_slot);
 
 /* ---- the hashing thread of this process ---- */
 
@@ -58,24 +98,27 @@ typedef struct HashJob
 {
 	HashJobKind kind;
 	void	   *owner;			/* the caller's; returned as is */
-	char	   *password;		/* heap; wiped and freed by hashpool_collect() */
+	char	   *password;		/* heap; wiped and freed by the pool */
 	size_t		password_len;
 	PasswordCost cost;			/* MAKE */
 	char		phc[PASSWORD_PHC_BYTES];	/* MAKE: result; VERIFY: input,
 											 * empty = nobody can match */
-	ErrCode		error;			/* result */
-	bool		matches;		/* VERIFY: result */
+	ErrCode		error;			/* result; not ERR_NONE: nothing is known */
+	bool		matches;		/* VERIFY: result; false unless error is none */
 	struct HashJob *next;
 } HashJob;
 
-/* create the eventfd; the thread starts with the first job */
+/*
+ * Create the eventfd; the thread starts with the first job.  After
+ * control_attach_slot().  VERIFY without a sound PHC string costs dummy_cost.
+ */
 extern void hashpool_init(const PasswordCost *dummy_cost);
 extern int	hashpool_fd(void);		/* readable when jobs are done */
 
 /*
  * Queue a job; it belongs to the pool until hashpool_collect() returns it.
- * ERR_TOO_MANY_LOGINS if the machine-wide queue is full (the job stays with
- * the caller).
+ * ERR_TOO_MANY_LOGINS if the machine-wide queue is full, ERR_INTERNAL if the
+ * thread cannot be started (the job stays with the caller).
  */
 extern ErrCode hashpool_submit(HashJob *job);
 

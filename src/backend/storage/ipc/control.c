@@ -199,7 +199,6 @@ control_reap_slot(int slot_number)
 	atomic_fetch_add(&slot->generation, 1);
 	atomic_store(&slot->state, SLOT_DEAD);
 	atomic_store(&slot->pin.epoch, 0);
-	atomic_store(&slot->hash_waiting, 0);
 	for (int i = 0; i < SUBSYSTEM_COUNT; i++)
 		subsystems[i].reap(slot_number);
 	blank_slot(slot);

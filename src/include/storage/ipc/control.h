@@ -62,7 +62,10 @@ typedef struct ProcSlot
 	char		user[SLOT_USER_BYTES];	/* cut, NUL-terminated */
 	char		peer[SLOT_PEER_BYTES];
 
-	/* atomic: logins of this slot that hold or wait for a hash slot */
+	/*
+	 * atomic: hash jobs of this process that wait or run; counted by the owner,
+	 * put to 0 by hashslot_reap()
+	 */
 	_Atomic uint32_t hash_waiting;
 } ProcSlot;
 
