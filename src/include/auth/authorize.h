@@ -26,7 +26,9 @@ typedef enum AccessNeed
 	NEED_SELF_OR_ADMIN,			/* name is the caller */
 	NEED_ROLE_OR_ADMIN,			/* the caller holds the role `name` */
 	NEED_LEASE_WRITE,			/* WRITE on every key attached to lease */
-	NEED_LEASE_READ
+	NEED_LEASE_READ,
+	NEED_INTERNAL,				/* the server itself, also while auth is off */
+	NEED_REFUSED				/* nobody at all: a kind we cannot judge */
 } AccessNeed;
 
 typedef struct AccessOp
@@ -52,7 +54,10 @@ extern void access_add_range(AccessList *list, AccessNeed need,
 extern void access_add_name(AccessList *list, AccessNeed need, Bytes name);
 extern void access_add_lease(AccessList *list, AccessNeed need, int64_t lease);
 
-/* what a key-value operation needs, nested transactions included (part B) */
+/*
+ * What a key-value operation needs, nested transactions included (part B).
+ * Never leaves the list empty; an unknown kind becomes NEED_REFUSED.
+ */
 extern void access_add_kvop(AccessList *list, const KvOp *op);
 /* what a log operation needs; apply uses this, and so does the backend */
 extern void access_add_logop(AccessList *list, const LogOp *op);
@@ -60,8 +65,10 @@ extern void access_add_logop(AccessList *list, const LogOp *op);
 /*
  * May this identity do all of this on this version?  ERR_NONE, or the error
  * of the first check that fails.  The caller holds a pin (or is apply).
- * An identity whose credential revision is not the user's any more is
- * ERR_INVALID_AUTH_TOKEN.  IDENTITY_INTERNAL may do everything.
+ * A token's identity whose credential revision is not the user's any more is
+ * ERR_INVALID_AUTH_TOKEN; a certificate's whose user is gone is nobody.
+ * IDENTITY_INTERNAL may do everything but NEED_REFUSED.  An empty list is
+ * refused: say NEED_NOBODY for what is open to everybody.
  */
 extern ErrCode authorize(const StoreVersion *v, const Identity *identity,
 						 const AccessList *list);

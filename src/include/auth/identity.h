@@ -12,6 +12,7 @@
 #include "common/logop.h"
 #include "storage/snap/store.h"
 #include "utils/errcodes.h"
+#include "utils/mmgr.h"
 
 typedef struct Credentials
 {
@@ -23,7 +24,7 @@ typedef struct Credentials
 /*
  * Resolve on a pinned version.  With auth off: IDENTITY_NONE, ERR_NONE, and
  * a token is not even looked at.  ERR_INVALID_AUTH_TOKEN for a bad one.
- * identity->user borrows from the version or from mcx.
+ * identity->user lives in mcx, so it may be kept after the pin is given back.
  */
 extern ErrCode identity_resolve(const StoreVersion *v,
 								const Credentials *credentials,
