@@ -44,7 +44,7 @@ typedef struct CompactState
 {
 	/* what has been asked for */
 	int64_t		wanted;			/* newest compacted revision; 0: none */
-	uint64_t	wanted_draft;	/* number of the draft that it was set in */
+	uint64_t	wanted_draft;	/* number of the draft that it was set in, or 0 */
 	bool		has_mark;
 	uint64_t	mark;			/* epoch, taken after its publish */
 
@@ -96,11 +96,9 @@ mvcc_compact_resume(const StoreVersion *draft)
 {
 	buf_free(&compact.key);
 	compact = (CompactState) {0};
+	/* nobody reads yet, so this need not wait for a publish */
 	if (draft->compacted_revision > 0)
-	{
 		compact.wanted = draft->compacted_revision;
-		compact.wanted_draft = draft->number;
-	}
 }
 
 bool

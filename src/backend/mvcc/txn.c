@@ -380,7 +380,7 @@ compare_holds(const StoreVersion *v, const CompareOp *op, ReadBudget *budget,
 	if (scan.error != ERR_NONE)
 		return scan.error;
 	if (!found)
-		*holds = op->target != COMPARE_VALUE && version_satisfies(op, NULL);
+		*holds = version_satisfies(op, NULL);
 	return ERR_NONE;
 }
 

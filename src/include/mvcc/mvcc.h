@@ -129,7 +129,7 @@ extern bool mvcc_compact_step(StoreVersion *draft, uint32_t max_keys,
 /*
  * Forget a pass under way (of another store, in tests) and begin a full one if
  * the draft was ever compacted: a crash may have cut the last one short.
- * After loading; apply_create() does it.
+ * After loading, before anybody reads; apply_create() does it.
  */
 extern void mvcc_compact_resume(const StoreVersion *draft);
 
