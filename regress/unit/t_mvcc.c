@@ -936,8 +936,8 @@ step_compact(void)
 		want = ERR_COMPACTED;
 	else if (revision > model.revision)
 		want = ERR_FUTURE_REV;
-	else
-		model.compacted = revision;
+	else						/* see "Compacted revision" in mvcc.h */
+		model.compacted = revision == 0 ? 1 : revision;
 	assert_int_equal(mvcc_compact_begin(store_draft(), revision), want);
 }
 
@@ -1014,9 +1014,8 @@ restart(void)
 							  event->lease);
 	}
 	draft->kv_revision = model.revision;
-	if (model.compacted >= 0)
-		draft->compacted_revision =
-			model.compacted == 0 ? MVCC_COMPACTED_AT_ZERO : model.compacted;
+	if (model.compacted > 0)
+		draft->compacted_revision = model.compacted;
 	mvcc_compact_resume(draft);
 	store_publish();
 }

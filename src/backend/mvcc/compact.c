@@ -78,14 +78,9 @@ mvcc_compact_begin(StoreVersion *draft, int64_t revision)
 		return ERR_COMPACTED;
 	if (revision > draft->kv_revision)
 		return ERR_FUTURE_REV;
-	if (revision == 0)
-	{
-		/* there is nothing at or below it */
-		draft->compacted_revision = MVCC_COMPACTED_AT_ZERO;
-		return ERR_NONE;
-	}
-	draft->compacted_revision = revision;
-	compact.wanted = revision;
+	/* 0 is how "never" is stored; below revision 2 there is nothing */
+	draft->compacted_revision = revision == 0 ? 1 : revision;
+	compact.wanted = draft->compacted_revision;
 	compact.wanted_draft = draft->number;
 	compact.has_mark = false;
 	return ERR_NONE;

@@ -10,10 +10,11 @@
  * Rules: etcd-auth-semantics.md E1 to E5.
  *
  * Compacted revision.  StoreVersion.compacted_revision is 0 in a store that
- * was never compacted, so zeroed memory and an old record mean the right
- * thing.  etcd allows Compact(0) once on such a store; that it happened is
- * kept as MVCC_COMPACTED_AT_ZERO.  Both are below every revision that can be
- * asked for, so readers compare with the plain field and need not know.
+ * was never compacted, which counts as etcd's -1, so that zeroed memory and
+ * the first record in the tables mean the right thing.  etcd allows Compact(0)
+ * once on such a store; it is remembered as 1.  Nothing lies at or below
+ * revision 1, so reads and watches cannot tell; only a Compact(1) after a
+ * Compact(0) is refused where etcd takes it.
  */
 #ifndef MVCC_MVCC_H
 #define MVCC_MVCC_H
@@ -26,8 +27,6 @@
 #include "mvcc/kvversion.h"
 #include "storage/snap/store.h"
 #include "utils/errcodes.h"
-
-#define MVCC_COMPACTED_AT_ZERO (-1)
 
 /* ---- reading ---- */
 

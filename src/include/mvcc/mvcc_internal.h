@@ -46,11 +46,7 @@ extern const KvVersion *mvcc_scan_next(RangeScan *scan);
 static inline int64_t
 mvcc_compacted(const StoreVersion *v)
 {
-	if (v->compacted_revision == 0)
-		return -1;
-	if (v->compacted_revision == MVCC_COMPACTED_AT_ZERO)
-		return 0;
-	return v->compacted_revision;
+	return v->compacted_revision == 0 ? -1 : v->compacted_revision;
 }
 
 static inline const KvVersion *
