@@ -59,6 +59,7 @@ static bool grant_window(GrpcStream *stream);
 static void start_if_room(GrpcStream *stream);
 static void start(GrpcStream *stream, Bytes message);
 static void fill_request(GrpcStream *stream, Request *req);
+static void wipe(Bytes secret);
 static void wipe_copy(void *arg);
 static void cancel(GrpcStream *stream);
 static void release_reservation(GrpcStream *stream);
@@ -167,10 +168,8 @@ stream_close(GrpcStream *stream)
 		session->last = stream->prev;
 	session->nstreams--;
 
-	secret_wipe((void *) (uintptr_t) stream->head.token.data,
-				stream->head.token.len);
-	secret_wipe((void *) (uintptr_t) stream->head.authorization.data,
-				stream->head.authorization.len);
+	wipe(stream->head.token);
+	wipe(stream->head.authorization);
 	if (session->nunused >= UNUSED_MAX ||
 		mcx_total_bytes(mcx) > UNUSED_MCX_BYTES)
 	{
@@ -469,7 +468,7 @@ start(GrpcStream *stream, Bytes message)
 	dispatch_request(req, message);
 	/* passwords */
 	if (strcmp(stream->rpc->service, "etcdserverpb.Auth") == 0)
-		secret_wipe(stream->frame.data, stream->frame.len);
+		wipe(bytes_make(stream->frame.data, stream->frame.len));
 	grpcframe_reset(&stream->frame);
 }
 
@@ -496,6 +495,13 @@ fill_request(GrpcStream *stream, Request *req)
 											stream->head.client_api_version);
 	req->require_leader = stream->head.require_leader;
 	req->deadline_ms = stream->deadline_ms;
+}
+
+static void
+wipe(Bytes secret)
+{
+	if (secret.len > 0)
+		secret_wipe((void *) (uintptr_t) secret.data, secret.len);
 }
 
 static void

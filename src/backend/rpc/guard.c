@@ -30,7 +30,7 @@ static const GuardRule rules[GUARD_KINDS] = {
 	[GUARD_PING] = {"PING", 500, 10, 2},
 	[GUARD_WINDOW_UPDATE] = {"WINDOW_UPDATE", 5000, 100, 4},
 	[GUARD_EMPTY] = {"empty", 200, 20, 1},
-	[GUARD_OTHER] = {"PRIORITY or unknown", 500, 20, 1},
+	[GUARD_OTHER] = {"PRIORITY", 500, 20, 1},
 };
 
 static void refill(Guard *guard, int64_t now_ms);

@@ -19,7 +19,7 @@ typedef enum GuardKind
 	GUARD_PING,
 	GUARD_WINDOW_UPDATE,
 	GUARD_EMPTY,				/* DATA or HEADERS that carry nothing */
-	GUARD_OTHER,				/* PRIORITY, unknown types */
+	GUARD_OTHER,				/* PRIORITY and the like */
 	GUARD_KINDS
 } GuardKind;
 

@@ -1,0 +1,218 @@
+/*
+ * grpc_double.h
+ *	  Stands in for dispatch and the settings when the gRPC door is tested or
+ *	  fuzzed alone.
+ *
+ * The first byte of a message says what is to become of it:
+ *	E  echo: the answer is the message
+ *	P  pending, until double_finish()
+ *	D  permission denied
+ *	T  an error with its own text and code
+ *	B  an answer of as many bytes as the next four say (big-endian)
+ * Anything else is answered empty.
+ */
+#ifndef GRPC_DOUBLE_H
+#define GRPC_DOUBLE_H
+
+#include "dispatch/dispatch.h"
+#include "utils/guc.h"
+
+#define DOUBLE_MAX 4096
+#define DOUBLE_TEXT "100% \"f\xc3\xbcr\"\n"
+
+#define GUC_STRING(name, def, when, text) const char *guc_##name = def;
+#define GUC_INT(name, def, min, max, unit, when, text) int64_t guc_##name = def;
+#define GUC_BOOL(name, def, when, text) bool guc_##name = def;
+#define GUC_IGNORED(name, text)
+#include "utils/guclist.h"
+#undef GUC_STRING
+#undef GUC_INT
+#undef GUC_BOOL
+#undef GUC_IGNORED
+
+static struct
+{
+	Request    *pending[DOUBLE_MAX];
+	int			npending;
+	int			dispatched;
+	int			cancelled;
+	int			alive;			/* created and not destroyed */
+	/* of the last one dispatched */
+	char		token[256];
+	char		common_name[64];
+	char		api_version[16];
+	bool		has_token;
+	bool		require_leader;
+	int64_t		deadline_ms;
+	size_t		message_len;
+	uint64_t	message_sum;
+}			doubled;
+
+static ReqResult
+double_handler(Request *req)
+{
+	return REQ_DONE;
+}
+
+static const RpcInfo double_rpcs[] = {
+	{.id = RPC_KV_RANGE, .service = "etcdserverpb.KV", .method = "Range",
+	.kind = RPC_UNARY, .handler = double_handler},
+	{.id = RPC_AUTH_AUTHENTICATE, .service = "etcdserverpb.Auth",
+	.method = "Authenticate", .kind = RPC_UNARY, .handler = double_handler},
+	{.id = RPC_WATCH_WATCH, .service = "etcdserverpb.Watch",
+	.method = "Watch", .kind = RPC_BIDI},
+};
+
+const RpcInfo *
+rpc_find(Bytes service, Bytes method)
+{
+	for (size_t i = 0; i < lengthof(double_rpcs); i++)
+		if (bytes_equal_cstr(service, double_rpcs[i].service) &&
+			bytes_equal_cstr(method, double_rpcs[i].method))
+			return &double_rpcs[i];
+	return NULL;
+}
+
+bool
+rpc_service_exists(Bytes service)
+{
+	for (size_t i = 0; i < lengthof(double_rpcs); i++)
+		if (bytes_equal_cstr(service, double_rpcs[i].service))
+			return true;
+	return false;
+}
+
+Request *
+request_create(MemContext *parent, const RpcInfo *rpc, const RequestOps *ops,
+			   void *door)
+{
+	MemContext *mcx = mcx_create(parent, "request");
+	Request    *req = mcx_alloc0(mcx, sizeof(*req));
+
+	req->mcx = mcx;
+	req->rpc = rpc;
+	req->ops = ops;
+	req->door = door;
+	req->error_grpc_code = -1;
+	buf_init(&req->body, mcx);
+	buf_init(&req->answer, mcx);
+	doubled.alive++;
+	return req;
+}
+
+void
+request_destroy(Request *req)
+{
+	for (int i = 0; i < doubled.npending; i++)
+		if (doubled.pending[i] == req)
+			doubled.pending[i] = doubled.pending[--doubled.npending];
+	doubled.alive--;
+	mcx_destroy(req->mcx);
+}
+
+static void
+double_copy(char *out, size_t size, Bytes b)
+{
+	size_t		n = size_min(size - 1, b.len);
+
+	if (n > 0)
+		memcpy(out, b.data, n);
+	out[n] = '\0';
+}
+
+static void
+double_note(const Request *req, Bytes message)
+{
+	doubled.dispatched++;
+	double_copy(doubled.token, sizeof(doubled.token), req->credentials.token);
+	double_copy(doubled.common_name, sizeof(doubled.common_name),
+				req->credentials.common_name);
+	double_copy(doubled.api_version, sizeof(doubled.api_version),
+				req->client_api_version);
+	doubled.has_token = req->credentials.has_token;
+	doubled.require_leader = req->require_leader;
+	doubled.deadline_ms = req->deadline_ms;
+	doubled.message_len = message.len;
+	doubled.message_sum = 0;
+	for (size_t i = 0; i < message.len; i++)
+		doubled.message_sum = doubled.message_sum * 31 + message.data[i];
+}
+
+static void
+double_answer_bytes(Request *req, Bytes message)
+{
+	size_t		n;
+
+	if (message.len < 5)
+		return;
+	n = (size_t) message.data[1] << 24 | (size_t) message.data[2] << 16 |
+		(size_t) message.data[3] << 8 | message.data[4];
+	/* a fuzzer asks for anything */
+	n = size_min(n, 16 * 1024 * 1024);
+	buf_reserve(&req->answer, n);
+	for (size_t i = 0; i < n; i++)
+		req->answer.data[i] = (uint8_t) (i * 7 + i / 251);
+	req->answer.len = n;
+}
+
+void
+dispatch_request(Request *req, Bytes message)
+{
+	double_note(req, message);
+	if (req->rpc->handler == NULL)
+	{
+		req->error = ERR_UNIMPLEMENTED;
+		req->error_text = mcx_printf(req->mcx, "unknown method %s for service %s",
+									 req->rpc->method, req->rpc->service);
+	}
+	else if (message.len > 0)
+	{
+		switch (message.data[0])
+		{
+			case 'E':
+				buf_append(&req->answer, message.data, message.len);
+				break;
+			case 'P':
+				if (doubled.npending == DOUBLE_MAX)
+					break;
+				doubled.pending[doubled.npending++] = req;
+				buf_append(&req->answer, message.data, message.len);
+				return;
+			case 'D':
+				req->error = ERR_PERMISSION_DENIED;
+				break;
+			case 'T':
+				req->error = ERR_UNKNOWN;
+				req->error_text = DOUBLE_TEXT;
+				req->error_grpc_code = 9;
+				break;
+			case 'B':
+				double_answer_bytes(req, message);
+				break;
+			default:
+				break;
+		}
+	}
+	req->state = REQ_ANSWERED;
+	req->ops->finished(req);
+}
+
+static inline void
+double_finish(Request *req)
+{
+	for (int i = 0; i < doubled.npending; i++)
+		if (doubled.pending[i] == req)
+			doubled.pending[i] = doubled.pending[--doubled.npending];
+	req->state = REQ_ANSWERED;
+	req->ops->finished(req);
+}
+
+void
+dispatch_cancel(Request *req)
+{
+	doubled.cancelled++;
+	req->door = NULL;
+	request_destroy(req);
+}
+
+#endif							/* GRPC_DOUBLE_H */

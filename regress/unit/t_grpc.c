@@ -1,0 +1,1268 @@
+/*
+ * t_grpc.c
+ *	  The gRPC door alone: a client of nghttp2 on one side, a double of
+ *	  dispatch on the other, memory between.
+ */
+/* needs: rpc */
+#include "server.h"
+
+/* system */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+/* libraries */
+#include <nghttp2/nghttp2.h>
+
+/* lib and utils */
+#include "utils/clock.h"
+#include "utils/elog.h"
+
+/* this layer and below */
+#include "rpc/grpc.h"
+#include "rpc/grpcstream.h"
+
+#include "grpc_double.h"
+
+#define CALLS_MAX 8192
+#define ENOUGH_FIELDS 16
+
+/* one call as the client sees it */
+typedef struct Call
+{
+	int32_t		id;
+	Buf			out;			/* body to send */
+	size_t		sent;
+	bool		stays_open;		/* no END_STREAM */
+	Buf			in;
+	int			http_status;
+	int			grpc_status;	/* -1: none yet */
+	char		message[512];
+	char		content_type[64];
+	bool		has_headers;
+	int			header_frames;
+	bool		is_closed;
+	uint32_t	close_code;
+} Call;
+
+typedef struct Field
+{
+	const char *name;
+	const char *value;
+	size_t		value_len;		/* 0: strlen */
+} Field;
+
+static MemContext *mcx;
+static GrpcSession *server;
+static nghttp2_session *client;
+static Call *calls;
+static int	ncalls;
+static uint32_t goaway_code;
+static int	goaways;
+static char goaway_text[64];
+static int	pings_answered;
+static int	pings_seen;
+static bool is_over;
+static size_t feed_bytes;		/* how much the server gets at a time */
+static bool is_deaf;			/* the client has seen nothing of the server yet */
+
+/* ---- the client ---- */
+
+static int
+client_header(nghttp2_session *h2, const nghttp2_frame *frame,
+			  const uint8_t *name, size_t name_len, const uint8_t *value,
+			  size_t value_len, uint8_t flags, void *arg)
+{
+	Call	   *call = nghttp2_session_get_stream_user_data(h2, frame->hd.stream_id);
+	char		text[512];
+
+	snprintf(text, sizeof(text), "%.*s", (int) value_len, (const char *) value);
+	if (strcmp((const char *) name, ":status") == 0)
+		call->http_status = atoi(text);
+	else if (strcmp((const char *) name, "grpc-status") == 0)
+		call->grpc_status = atoi(text);
+	else if (strcmp((const char *) name, "grpc-message") == 0)
+		snprintf(call->message, sizeof(call->message), "%s", text);
+	else if (strcmp((const char *) name, "content-type") == 0)
+		snprintf(call->content_type, sizeof(call->content_type), "%.60s", text);
+	return 0;
+}
+
+static int
+client_data(nghttp2_session *h2, uint8_t flags, int32_t id,
+			const uint8_t *data, size_t len, void *arg)
+{
+	Call	   *call = nghttp2_session_get_stream_user_data(h2, id);
+
+	buf_append(&call->in, data, len);
+	return 0;
+}
+
+static int
+client_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
+{
+	Call	   *call;
+
+	switch (frame->hd.type)
+	{
+		case NGHTTP2_HEADERS:
+			call = nghttp2_session_get_stream_user_data(h2, frame->hd.stream_id);
+			call->header_frames++;
+			break;
+		case NGHTTP2_GOAWAY:
+			goaways++;
+			goaway_code = frame->goaway.error_code;
+			snprintf(goaway_text, sizeof(goaway_text), "%.*s",
+					 (int) frame->goaway.opaque_data_len,
+					 (const char *) frame->goaway.opaque_data);
+			break;
+		case NGHTTP2_PING:
+			if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+				pings_answered++;
+			else
+				pings_seen++;
+			break;
+		default:
+			break;
+	}
+	return 0;
+}
+
+static int
+client_close(nghttp2_session *h2, int32_t id, uint32_t code, void *arg)
+{
+	Call	   *call = nghttp2_session_get_stream_user_data(h2, id);
+
+	if (call != NULL)
+	{
+		call->is_closed = true;
+		call->close_code = code;
+	}
+	return 0;
+}
+
+static ssize_t
+client_body(nghttp2_session *h2, int32_t id, uint8_t *out, size_t size,
+			uint32_t *flags, nghttp2_data_source *source, void *arg)
+{
+	Call	   *call = nghttp2_session_get_stream_user_data(h2, id);
+	size_t		n = size_min(size, call->out.len - call->sent);
+
+	if (n == 0 && call->stays_open)
+		return NGHTTP2_ERR_DEFERRED;
+	if (n > 0)
+		memcpy(out, call->out.data + call->sent, n);
+	call->sent += n;
+	if (call->sent == call->out.len && !call->stays_open)
+		*flags |= NGHTTP2_DATA_FLAG_EOF;
+	return (ssize_t) n;
+}
+
+static void
+client_create(uint32_t window)
+{
+	nghttp2_session_callbacks *cb;
+	nghttp2_option *option;
+	nghttp2_settings_entry entry = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window};
+
+	nghttp2_session_callbacks_new(&cb);
+	nghttp2_session_callbacks_set_on_header_callback(cb, client_header);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, client_data);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, client_frame);
+	nghttp2_session_callbacks_set_on_stream_close_callback(cb, client_close);
+	nghttp2_option_new(&option);
+	nghttp2_option_set_peer_max_concurrent_streams(option, 5000);
+	nghttp2_option_set_max_send_header_block_length(option, 1000000);
+	assert_int_equal(nghttp2_session_client_new2(&client, cb, NULL, option), 0);
+	nghttp2_option_del(option);
+	nghttp2_session_callbacks_del(cb);
+	nghttp2_submit_settings(client, 0, &entry, window > 0 ? 1 : 0);
+}
+
+/* message with its five bytes */
+static void
+put_message(Buf *out, const void *data, size_t len)
+{
+	buf_put_u8(out, 0);
+	buf_put_u32be(out, (uint32_t) len);
+	buf_append(out, data, len);
+}
+
+static Call *
+call_new(const char *message)
+{
+	Call	   *call = &calls[ncalls++];
+
+	assert_true(ncalls <= CALLS_MAX);
+	*call = (Call) {.grpc_status = -1};
+	buf_init(&call->out, mcx);
+	buf_init(&call->in, mcx);
+	if (message != NULL)
+		put_message(&call->out, message, strlen(message));
+	return call;
+}
+
+/* extra fields override the usual ones of the same name; value NULL: leave out */
+static void
+call_send(Call *call, const Field *extra, size_t nextra)
+{
+	static const Field usual[] = {
+		{":method", "POST", 0}, {":scheme", "http", 0},
+		{":path", "/etcdserverpb.KV/Range", 0}, {":authority", "x", 0},
+		{"content-type", "application/grpc", 0}, {"te", "trailers", 0},
+	};
+	nghttp2_nv	nv[lengthof(usual) + ENOUGH_FIELDS];
+	nghttp2_data_provider body = {.read_callback = client_body};
+	size_t		n = 0;
+
+	for (size_t i = 0; i < lengthof(usual) + nextra; i++)
+	{
+		const Field *field = i < lengthof(usual) ? &usual[i] :
+			&extra[i - lengthof(usual)];
+		bool		is_overridden = false;
+
+		for (size_t j = 0; i < lengthof(usual) && j < nextra; j++)
+			is_overridden |= strcmp(extra[j].name, field->name) == 0;
+		if (is_overridden || field->value == NULL)
+			continue;
+		nv[n++] = (nghttp2_nv) {
+			(uint8_t *) (uintptr_t) field->name,
+				(uint8_t *) (uintptr_t) field->value, strlen(field->name),
+				field->value_len > 0 ? field->value_len : strlen(field->value), 0
+		};
+	}
+	/* pseudo fields must come first */
+	for (size_t i = 1; i < n; i++)
+		for (size_t j = i; j > 0 && nv[j].name[0] == ':' &&
+			 nv[j - 1].name[0] != ':'; j--)
+		{
+			nghttp2_nv	swap = nv[j];
+
+			nv[j] = nv[j - 1];
+			nv[j - 1] = swap;
+		}
+	call->id = nghttp2_submit_request(client, NULL, nv, n, &body, call);
+	assert_true(call->id > 0);
+}
+
+/* bytes both ways until nothing moves */
+static bool
+server_to_client(void)
+{
+	Bytes		out = grpc_session_pull(server);
+
+	if (out.len == 0)
+		return false;
+	assert_true(nghttp2_session_mem_recv(client, out.data, out.len) ==
+				(ssize_t) out.len);
+	return true;
+}
+
+static bool
+client_to_server(void)
+{
+	const uint8_t *data;
+	ssize_t		n = nghttp2_session_mem_send(client, &data);
+
+	if (n <= 0)
+		return false;
+	for (size_t done = 0; done < (size_t) n && !is_over;)
+	{
+		size_t		chunk = size_min(feed_bytes, (size_t) n - done);
+
+		is_over = !grpc_session_receive(server, bytes_make(data + done, chunk));
+		done += chunk;
+	}
+	return true;
+}
+
+static void
+pump(void)
+{
+	bool		moved;
+
+	do
+	{
+		moved = client_to_server();
+		moved |= server_to_client();
+	} while (moved);
+}
+
+/*
+ * What the server has to say, without the client, who may have ended the
+ * connection himself over what a test did in his name.
+ */
+static void
+read_goaway(void)
+{
+	Buf			all;
+	Bytes		out;
+
+	buf_init(&all, mcx);
+	while ((out = grpc_session_pull(server)).len > 0)
+		buf_append(&all, out.data, out.len);
+	for (size_t at = 0; at + 9 <= all.len;)
+	{
+		const uint8_t *p = all.data + at;
+		size_t		len = (size_t) p[0] << 16 | (size_t) p[1] << 8 | p[2];
+
+		if (p[3] == NGHTTP2_GOAWAY)
+		{
+			goaways++;
+			goaway_code = p[16];
+			snprintf(goaway_text, sizeof(goaway_text), "%.*s",
+					 (int) len - 8, (const char *) p + 17);
+		}
+		at += 9 + len;
+	}
+}
+
+static Call *
+call_simple(const char *message, const Field *extra, size_t nextra)
+{
+	Call	   *call = call_new(message);
+
+	call_send(call, extra, nextra);
+	pump();
+	return call;
+}
+
+static void
+assert_status(const Call *call, int http_status, int grpc_status,
+			  const char *message)
+{
+	assert_int_equal(call->http_status, http_status);
+	assert_int_equal(call->grpc_status, grpc_status);
+	assert_string_equal(call->message, message);
+	assert_string_equal(call->content_type, "application/grpc");
+	assert_true(call->is_closed);
+	assert_int_equal(call->close_code, NGHTTP2_NO_ERROR);
+}
+
+static void
+assert_trailers_only(const Call *call, int http_status, int grpc_status,
+					 const char *message)
+{
+	assert_status(call, http_status, grpc_status, message);
+	assert_int_equal(call->header_frames, 1);
+	assert_int_equal(call->in.len, 0);
+}
+
+static void
+assert_answer(const Call *call, const char *message)
+{
+	assert_status(call, 200, 0, "");
+	assert_int_equal(call->header_frames, 2);
+	assert_int_equal(call->in.len, 5 + strlen(message));
+	assert_memory_equal(call->in.data + 5, message, strlen(message));
+	assert_int_equal(call->in.data[0], 0);
+	assert_int_equal(call->in.data[4], strlen(message) & 0xff);
+}
+
+static void
+open_session(ErrCode refuse_with, uint32_t window)
+{
+	GrpcOptions options = {
+		.common_name = BYTES_LITERAL("alice"),
+		.refuse_with = refuse_with,
+	};
+
+	memset(&doubled, 0, sizeof(doubled));
+	ncalls = goaways = pings_answered = pings_seen = 0;
+	goaway_code = 0;
+	goaway_text[0] = '\0';
+	is_over = false;
+	feed_bytes = SIZE_MAX;
+	mcx = mcx_create(NULL, "test");
+	server = grpc_session_create(mcx, &options);
+	client_create(window);
+	if (!is_deaf)
+		pump();
+}
+
+static int
+setup(void **state)
+{
+	elog_set_level(LOG_LEVEL_ERROR);
+	calls = xcalloc(CALLS_MAX, sizeof(*calls));
+	open_session(ERR_NONE, 0);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	nghttp2_session_del(client);
+	if (server != NULL)
+		grpc_session_destroy(server);
+	assert_int_equal(doubled.alive, 0);
+	mcx_destroy(mcx);
+	free(calls);
+	return 0;
+}
+
+static void
+reopen(ErrCode refuse_with, uint32_t window)
+{
+	nghttp2_session_del(client);
+	grpc_session_destroy(server);
+	mcx_destroy(mcx);
+	open_session(refuse_with, window);
+}
+
+/* ---- good calls ---- */
+
+static void
+test_unary(void **state)
+{
+	assert_answer(call_simple("Ehello", NULL, 0), "Ehello");
+	assert_answer(call_simple("E", NULL, 0), "E");
+	/* an empty answer is a message too */
+	assert_answer(call_simple("x", NULL, 0), "");
+	assert_answer(call_simple("", NULL, 0), "");
+	assert_int_equal(doubled.dispatched, 4);
+	assert_int_equal(grpc_session_streams(server), 0);
+	assert_false(grpc_session_is_over(server));
+}
+
+static void
+test_byte_by_byte(void **state)
+{
+	feed_bytes = 1;
+	assert_answer(call_simple("Ebyte by byte", NULL, 0), "Ebyte by byte");
+	assert_answer(call_simple("Eagain", NULL, 0), "Eagain");
+}
+
+static void
+test_one_write(void **state)
+{
+	Call	   *call = call_new("Ehello");
+	Bytes		out;
+
+	call_send(call, NULL, 0);
+	while (client_to_server())
+		;
+	out = grpc_session_pull(server);
+	assert_true(nghttp2_session_mem_recv(client, out.data, out.len) > 0);
+	/* headers, message and trailers came in one piece */
+	assert_answer(call, "Ehello");
+	assert_false(grpc_session_wants_output(server));
+}
+
+static void
+test_metadata(void **state)
+{
+	const Field fields[] = {
+		{"token", "Bearer Bearer abc", 0}, {"token", "second", 0},
+		{"authorization", "other", 0}, {"hasleader", "true", 0},
+		{"client-api-version", "3.5", 0}, {"grpc-timeout", "5S", 0},
+	};
+	int64_t		now_ms = clock_monotonic_ms();
+
+	assert_answer(call_simple("Ex", fields, lengthof(fields)), "Ex");
+	assert_true(doubled.has_token);
+	assert_string_equal(doubled.token, "Bearer abc");
+	assert_string_equal(doubled.common_name, "alice");
+	assert_string_equal(doubled.api_version, "3.5");
+	assert_true(doubled.require_leader);
+	assert_in_range(doubled.deadline_ms, now_ms + 4900, now_ms + 6000);
+
+	call_simple("Ex", NULL, 0);
+	assert_false(doubled.has_token);
+	assert_false(doubled.require_leader);
+	assert_int_equal(doubled.deadline_ms, 0);
+	assert_string_equal(doubled.common_name, "alice");
+}
+
+static void
+test_token_forms(void **state)
+{
+	const Field authorization[] = {{"authorization", "Bearer t1", 0}};
+	const Field empty[] = {{"token", "", 0}, {"authorization", "t2", 0}};
+	const Field lower[] = {{"token", "bearer t3", 0}};
+	const Field only[] = {{"token", "Bearer ", 0}};
+	const Field blank[] = {{"token", " t4", 0}};
+
+	call_simple("Ex", authorization, 1);
+	assert_string_equal(doubled.token, "t1");
+	call_simple("Ex", empty, 2);
+	assert_true(doubled.has_token);
+	assert_string_equal(doubled.token, "");
+	call_simple("Ex", lower, 1);
+	assert_string_equal(doubled.token, "bearer t3");
+	call_simple("Ex", only, 1);
+	assert_true(doubled.has_token);
+	assert_string_equal(doubled.token, "");
+	/* not trimmed into something valid, and not lost either */
+	call_simple("Ex", blank, 1);
+	assert_true(doubled.has_token);
+	assert_string_equal(doubled.token, " t4");
+}
+
+/* a token that HTTP forbids must not leave the certificate's name standing */
+static void
+test_invalid_token(void **state)
+{
+	const Field bad[] = {{"token", "a\x01" "b", 3}};
+	Call	   *call = call_simple("Ex", bad, 1);
+
+	assert_int_equal(doubled.dispatched, 0);
+	assert_true(call->is_closed);
+	assert_int_equal(call->close_code, NGHTTP2_PROTOCOL_ERROR);
+	assert_answer(call_simple("Eok", NULL, 0), "Eok");
+}
+
+static void
+test_gateway_hides_name(void **state)
+{
+	const Field fields[] = {{"grpcgateway-accept", "*/*", 0}};
+
+	call_simple("Ex", fields, 1);
+	assert_int_equal(doubled.dispatched, 1);
+	assert_string_equal(doubled.common_name, "");
+}
+
+/* ---- refusals ---- */
+
+static void
+test_head_errors(void **state)
+{
+	static const struct
+	{
+		Field		field;
+		int			http_status;
+		int			grpc_status;
+		const char *message;
+	}			rows[] = {
+		{{":path", "/no.Such/Range", 0}, 200, 12, "unknown service no.Such"},
+		{{":path", "/etcdserverpb.KV/Rang", 0}, 200, 12,
+		"unknown method Rang for service etcdserverpb.KV"},
+		{{":path", "/etcdserverpb.KV/Range/x", 0}, 200, 12,
+		"unknown service etcdserverpb.KV/Range"},
+		{{":path", "/etcdserverpb.KV", 0}, 200, 12,
+		"malformed method name: \"/etcdserverpb.KV\""},
+		{{":path", "/", 0}, 200, 12, "malformed method name: \"/\""},
+		{{"content-type", "application/json", 0}, 415, 3,
+		"invalid gRPC request content-type \"application/json\""},
+		{{"content-type", "application/grpcx", 0}, 415, 3,
+		"invalid gRPC request content-type \"application/grpcx\""},
+		{{"content-type", NULL, 0}, 415, 3,
+		"invalid gRPC request content-type \"\""},
+		{{":method", "GET", 0}, 405, 13,
+		"Received a HEADERS frame with :method \"GET\" which should be POST"},
+		{{"grpc-encoding", "gzip", 0}, 200, 12,
+		"grpc: Decompressor is not installed for grpc-encoding \"gzip\""},
+		{{"grpc-timeout", "5", 0}, 400, 13,
+		"malformed grpc-timeout: transport: timeout string is too short: \"5\""},
+		{{"grpc-timeout", "123456789S", 0}, 400, 13,
+		"malformed grpc-timeout: transport: timeout string is too long: \"123456789S\""},
+		{{"grpc-timeout", "5x", 0}, 400, 13,
+		"malformed grpc-timeout: transport: timeout unit is not recognized: \"5x\""},
+		{{"grpc-timeout", "0n", 0}, 200, 4, "context deadline exceeded"},
+	};
+
+	for (size_t i = 0; i < lengthof(rows); i++)
+		assert_trailers_only(call_simple("Ex", &rows[i].field, 1),
+							 rows[i].http_status, rows[i].grpc_status,
+							 rows[i].message);
+	assert_int_equal(doubled.dispatched, 0);
+	assert_int_equal(goaways, 0);
+}
+
+static void
+test_accepted_heads(void **state)
+{
+	const Field rows[] = {
+		{"content-type", "application/grpc+proto", 0},
+		{"content-type", "application/grpc;x=y", 0},
+		{"grpc-encoding", "identity", 0},
+		{"grpc-timeout", "99999999H", 0},
+		{"grpc-timeout", "10000000u", 0},
+	};
+
+	for (size_t i = 0; i < lengthof(rows); i++)
+		assert_answer(call_simple("Ex", &rows[i], 1), "Ex");
+}
+
+static void
+test_request_errors(void **state)
+{
+	assert_trailers_only(call_simple("D", NULL, 0), 200, 7,
+						 "etcdserver: permission denied");
+	/* percent encoding of %, bytes over 0x7e and controls */
+	assert_trailers_only(call_simple("T", NULL, 0), 200, 9,
+						 "100%25 \"f%C3%BCr\"%0A");
+}
+
+static Call *
+call_raw(const void *body, size_t len)
+{
+	Call	   *call = call_new(NULL);
+
+	buf_append(&call->out, body, len);
+	call_send(call, NULL, 0);
+	pump();
+	return call;
+}
+
+static void
+test_body_errors(void **state)
+{
+	char		text[128];
+
+	assert_trailers_only(call_raw("\0\0\0\0\5Eabc", 9), 200, 13, "unexpected EOF");
+	assert_trailers_only(call_raw("\0\0\0", 3), 200, 13, "unexpected EOF");
+	assert_trailers_only(call_raw("", 0), 200, 13,
+						 "cardinality violation: received no request message from non-client-streaming RPC");
+	assert_trailers_only(call_raw("\0\0\0\0\1E\0\0\0\0\1E", 12), 200, 13,
+						 "cardinality violation: received multiple request messages for non-client-streaming RPC");
+	assert_trailers_only(call_raw("\1\0\0\0\1E", 6), 200, 13,
+						 "grpc: compressed flag set with identity or empty encoding");
+	assert_trailers_only(call_raw("\2\0\0\0\1E", 6), 200, 13,
+						 "grpc: received unexpected payload format 2");
+	snprintf(text, sizeof(text),
+			 "grpc: received message larger than max (4294967295 vs. %d)",
+			 1572864 + 512 * 1024);
+	assert_trailers_only(call_raw("\0\xff\xff\xff\xff", 5), 200, 8, text);
+	assert_int_equal(doubled.dispatched, 0);
+	assert_answer(call_simple("Eok", NULL, 0), "Eok");
+}
+
+/* announcing much takes no memory */
+static void
+test_memory_follows_bytes(void **state)
+{
+	Call	   *call = call_new(NULL);
+
+	call->stays_open = true;
+	buf_append(&call->out, "\0\0\x1f\0\0E", 6);
+	call_send(call, NULL, 0);
+	pump();
+	assert_non_null(server->first);
+	assert_int_equal(server->first->frame.length, 0x1f0000);
+	assert_true(server->first->frame.cap <= 4096);
+}
+
+static void
+test_limit_is_exact(void **state)
+{
+	size_t		limit = 1572864 + 512 * 1024;
+	uint8_t    *message = xcalloc(1, limit + 1);
+
+	for (size_t over = 0; over < 2; over++)
+	{
+		Call	   *call = call_new(NULL);
+
+		put_message(&call->out, message, limit + over);
+		call_send(call, NULL, 0);
+		pump();
+		assert_int_equal(call->grpc_status, over == 0 ? 0 : 8);
+	}
+	assert_int_equal(doubled.dispatched, 1);
+	assert_int_equal(doubled.message_len, limit);
+	free(message);
+}
+
+static void
+test_large_headers(void **state)
+{
+	char	   *value = xmalloc(30001);
+	Field		fields[3];
+	Call	   *call;
+
+	memset(value, 'x', 30000);
+	value[30000] = '\0';
+	for (int i = 0; i < 3; i++)
+		fields[i] = (Field) {"junk", value, 0};
+	call = call_new("Ex");
+	call_send(call, fields, 3);
+	pump();
+	assert_status(call, 431, 8,
+				  "claviger: the headers of the request are too large");
+	/* two of them fit */
+	assert_answer(call_simple("Ey", fields, 2), "Ey");
+	free(value);
+}
+
+/* answered when the headers are there, the client's side still open */
+static void
+test_bidi_unimplemented(void **state)
+{
+	const Field fields[] = {{":path", "/etcdserverpb.Watch/Watch", 0}};
+	Call	   *call = call_new(NULL);
+
+	call->stays_open = true;
+	call_send(call, fields, 1);
+	pump();
+	assert_trailers_only(call, 200, 12,
+						 "unknown method Watch for service etcdserverpb.Watch");
+	assert_int_equal(grpc_session_streams(server), 0);
+}
+
+/* an error before the body is through resets the stream without an error */
+static void
+test_early_refusal(void **state)
+{
+	const Field fields[] = {{":path", "/no.Such/Range", 0}};
+	Call	   *call = call_new("Ex");
+
+	call->stays_open = true;
+	call_send(call, fields, 1);
+	pump();
+	assert_trailers_only(call, 200, 12, "unknown service no.Such");
+	assert_int_equal(grpc_session_streams(server), 0);
+}
+
+static void
+test_refuse_all(void **state)
+{
+	reopen(ERR_TOO_MANY_CONNECTIONS, 0);
+	assert_trailers_only(call_simple("Ex", NULL, 0), 200, 8,
+						 "claviger: too many connections");
+	assert_int_equal(doubled.dispatched, 0);
+}
+
+/* ---- time and cancelling ---- */
+
+static void
+test_deadline(void **state)
+{
+	const Field fields[] = {{"grpc-timeout", "60S", 0}};
+	Call	   *call = call_simple("Pwait", fields, 1);
+	Call	   *other = call_simple("Pother", NULL, 0);
+	int64_t		due_ms = grpc_session_next_timer_ms(server);
+	int64_t		now_ms = clock_monotonic_ms();
+
+	assert_int_equal(doubled.npending, 2);
+	assert_in_range(due_ms, now_ms + 59000, now_ms + 60000);
+	grpc_session_on_timer(server, due_ms - 1);
+	pump();
+	assert_false(call->is_closed);
+	grpc_session_on_timer(server, due_ms);
+	pump();
+	assert_trailers_only(call, 200, 4, "context deadline exceeded");
+	assert_int_equal(doubled.cancelled, 1);
+	assert_int_equal(doubled.npending, 1);
+	double_finish(doubled.pending[0]);
+	pump();
+	assert_answer(other, "Pother");
+	/* what is left is keepalive */
+	assert_true(grpc_session_next_timer_ms(server) > due_ms);
+}
+
+/* the deadline also ends a body that does not come */
+static void
+test_deadline_in_body(void **state)
+{
+	const Field fields[] = {{"grpc-timeout", "1S", 0}};
+	Call	   *call = call_new(NULL);
+
+	call->stays_open = true;
+	buf_append(&call->out, "\0\0\0\0\5Ea", 7);
+	call_send(call, fields, 1);
+	pump();
+	grpc_session_on_timer(server, clock_monotonic_ms() + 1001);
+	pump();
+	assert_trailers_only(call, 200, 4, "context deadline exceeded");
+	assert_int_equal(doubled.dispatched, 0);
+}
+
+static void
+test_cancel(void **state)
+{
+	Call	   *call = call_simple("Pwait", NULL, 0);
+
+	assert_int_equal(doubled.npending, 1);
+	nghttp2_submit_rst_stream(client, 0, call->id, NGHTTP2_CANCEL);
+	pump();
+	assert_int_equal(doubled.cancelled, 1);
+	assert_int_equal(doubled.npending, 0);
+	assert_int_equal(grpc_session_streams(server), 0);
+	assert_answer(call_simple("Ex", NULL, 0), "Ex");
+}
+
+static void
+test_destroy_cancels(void **state)
+{
+	call_simple("Pone", NULL, 0);
+	call_simple("Ptwo", NULL, 0);
+	grpc_session_destroy(server);
+	server = NULL;
+	assert_int_equal(doubled.cancelled, 2);
+	assert_int_equal(doubled.alive, 0);
+}
+
+static void
+test_keepalive(void **state)
+{
+	int64_t		due_ms = grpc_session_next_timer_ms(server);
+
+	assert_in_range(due_ms, clock_monotonic_ms() + 7190000,
+					clock_monotonic_ms() + 7200000);
+	grpc_session_on_timer(server, due_ms);
+	server_to_client();
+	assert_int_equal(pings_seen, 1);
+	/* answered */
+	pump();
+	assert_false(grpc_session_is_over(server));
+	assert_true(grpc_session_next_timer_ms(server) < due_ms + 1000);
+
+	/* not answered */
+	due_ms = grpc_session_next_timer_ms(server);
+	grpc_session_on_timer(server, due_ms);
+	server_to_client();
+	assert_int_equal(grpc_session_next_timer_ms(server), due_ms + 20000);
+	grpc_session_on_timer(server, due_ms + 19999);
+	assert_false(grpc_session_is_over(server));
+	grpc_session_on_timer(server, due_ms + 20000);
+	assert_true(grpc_session_is_over(server));
+}
+
+static void
+test_shutdown(void **state)
+{
+	Call	   *running = call_simple("Prun", NULL, 0);
+
+	grpc_session_shutdown(server);
+	assert_true(server_to_client());
+	assert_int_equal(goaways, 1);
+	/* the client has not answered the ping yet: what he sent is served */
+	assert_false(server->has_final_goaway);
+	pump();
+	assert_int_equal(goaways, 2);
+	assert_int_equal(goaway_code, NGHTTP2_NO_ERROR);
+	assert_false(grpc_session_is_over(server));
+	double_finish(doubled.pending[0]);
+	pump();
+	assert_answer(running, "Prun");
+	assert_true(grpc_session_is_over(server));
+}
+
+static void
+test_shutdown_without_ack(void **state)
+{
+	grpc_session_shutdown(server);
+	read_goaway();
+	assert_false(grpc_session_is_over(server));
+	goaways = 0;
+	grpc_session_on_timer(server, grpc_session_next_timer_ms(server));
+	read_goaway();
+	assert_int_equal(goaways, 1);
+	assert_int_equal(goaway_code, NGHTTP2_NO_ERROR);
+	assert_true(grpc_session_is_over(server));
+}
+
+/* ---- floods ---- */
+
+static void
+assert_sent_away(const char *text)
+{
+	assert_true(is_over);
+	read_goaway();
+	assert_int_equal(goaway_code, NGHTTP2_ENHANCE_YOUR_CALM);
+	assert_string_equal(goaway_text, text);
+	assert_true(grpc_session_is_over(server));
+	assert_false(grpc_session_wants_output(server));
+}
+
+static void
+test_ping_strikes(void **state)
+{
+	/* the first is free, two strikes are forgiven */
+	for (int i = 0; i < 3; i++)
+	{
+		nghttp2_submit_ping(client, 0, NULL);
+		pump();
+	}
+	assert_int_equal(pings_answered, 3);
+	assert_false(is_over);
+	nghttp2_submit_ping(client, 0, NULL);
+	pump();
+	assert_sent_away("too_many_pings");
+}
+
+/* a client that gets answers may ping for each of them (gRPC measures so) */
+static void
+test_ping_with_answers(void **state)
+{
+	for (int i = 0; i < 2000; i++)
+	{
+		ncalls = 0;
+		nghttp2_submit_ping(client, 0, NULL);
+		assert_answer(call_simple("Ex", NULL, 0), "Ex");
+	}
+	assert_false(is_over);
+	assert_int_equal(pings_answered, 2000);
+}
+
+static void
+test_ping_interval_with_stream(void **state)
+{
+	guc_grpc_keepalive_min_time = 0;
+	call_simple("Pwait", NULL, 0);
+	for (int i = 0; i < 20; i++)
+	{
+		nghttp2_submit_ping(client, 0, NULL);
+		pump();
+	}
+	assert_int_equal(pings_answered, 20);
+	guc_grpc_keepalive_min_time = 5000;
+}
+
+static void
+test_rapid_reset(void **state)
+{
+	int			i;
+
+	for (i = 0; i < 3000 && !is_over; i++)
+	{
+		Call	   *call = call_new("Pwait");
+
+		call_send(call, NULL, 0);
+		while (client_to_server())
+			;
+		nghttp2_submit_rst_stream(client, 0, call->id, NGHTTP2_CANCEL);
+		while (client_to_server())
+			;
+	}
+	assert_in_range(i, 1000, 1400);
+	assert_sent_away("too_many_frames");
+	assert_true(doubled.npending <= 1);
+}
+
+/* n times the same frame, straight into the server */
+static void
+flood(const void *frame, size_t len, int n)
+{
+	for (int i = 0; i < n && !is_over; i++)
+		is_over = !grpc_session_receive(server, bytes_make(frame, len));
+}
+
+static void
+test_settings_flood(void **state)
+{
+	flood("\0\0\0\4\0\0\0\0\0", 9, 1000);
+	assert_sent_away("too_many_frames");
+}
+
+static void
+test_empty_data_flood(void **state)
+{
+	Call	   *call = call_new(NULL);
+
+	call->stays_open = true;
+	call_send(call, NULL, 0);
+	pump();
+	flood("\0\0\0\0\0\0\0\0\1", 9, 1000);
+	assert_sent_away("too_many_frames");
+}
+
+static void
+test_priority_flood(void **state)
+{
+	flood("\0\0\5\2\0\0\0\0\1\0\0\0\0\0", 14, 2000);
+	assert_sent_away("too_many_frames");
+}
+
+static void
+test_window_update_flood(void **state)
+{
+	flood("\0\0\4\x8\0\0\0\0\0\0\0\0\1", 13, 20000);
+	assert_sent_away("too_many_frames");
+}
+
+static void
+test_continuation_flood(void **state)
+{
+	Call	   *call = call_new(NULL);
+
+	call->stays_open = true;
+	call_send(call, NULL, 0);
+	pump();
+	/* HEADERS of stream 3 without END_HEADERS */
+	flood("\0\0\0\1\0\0\0\0\3", 9, 1);
+	flood("\0\0\0\x9\0\0\0\0\3", 9, 100);
+	assert_true(is_over);
+}
+
+static void
+test_not_http2(void **state)
+{
+	GrpcSession *other = grpc_session_create(mcx, &(GrpcOptions) {.refuse_with = ERR_NONE});
+
+	assert_false(grpc_session_receive(other, BYTES_LITERAL("GET / HTTP/1.1\r\nHost: x\r\n\r\n")));
+	assert_true(grpc_session_is_over(other));
+	grpc_session_destroy(other);
+}
+
+/* more streams than there are, from one who never reads */
+static void
+test_unread_refusals(void **state)
+{
+	guc_max_concurrent_streams = 10;
+	is_deaf = true;
+	reopen(ERR_NONE, 0);
+	for (int i = 0; i < 4000 && !is_over; i++)
+	{
+		call_send(call_new("Pwait"), NULL, 0);
+		while (client_to_server())
+			;
+	}
+	is_deaf = false;
+	guc_max_concurrent_streams = 1000;
+	assert_int_equal(grpc_session_streams(server), 10);
+	assert_int_equal(doubled.dispatched, 10);
+	assert_true(is_over);
+	assert_in_range(ncalls, 1500, 2100);
+	assert_true(grpc_session_is_over(server));
+}
+
+/* ---- much ---- */
+
+static void
+test_many_streams(void **state)
+{
+	const int	n = 900;
+
+	for (int i = 0; i < n; i++)
+	{
+		char		text[16];
+
+		snprintf(text, sizeof(text), "P%d", i);
+		call_send(call_new(text), NULL, 0);
+	}
+	pump();
+	assert_int_equal(doubled.npending, n);
+	assert_int_equal(grpc_session_streams(server), n);
+	while (doubled.npending > 0)
+		double_finish(doubled.pending[(doubled.npending * 7) % doubled.npending]);
+	pump();
+	for (int i = 0; i < n; i++)
+	{
+		char		text[16];
+
+		snprintf(text, sizeof(text), "P%d", i);
+		assert_answer(&calls[i], text);
+	}
+	assert_int_equal(grpc_session_streams(server), 0);
+	assert_true(server->nunused <= 64);
+}
+
+static void
+assert_pattern(const Call *call, size_t n)
+{
+	assert_status(call, 200, 0, "");
+	assert_int_equal(call->in.len, n + 5);
+	for (size_t i = 0; i < n; i++)
+		if (call->in.data[5 + i] != (uint8_t) (i * 7 + i / 251))
+			fail_msg("byte %zu of the answer is wrong", i);
+}
+
+static void
+test_large_answer(void **state)
+{
+	const char	ask[] = "B\x00\xa0\x00\x00";	/* 10 MB */
+	Call	   *call;
+
+	/* the client opens his window by a few bytes at a time */
+	reopen(ERR_NONE, 1000);
+	call = call_new(NULL);
+	put_message(&call->out, ask, 5);
+	call_send(call, NULL, 0);
+	pump();
+	assert_pattern(call, 0xa00000);
+
+	reopen(ERR_NONE, 0x7fffffff);
+	call = call_new(NULL);
+	put_message(&call->out, ask, 5);
+	call_send(call, NULL, 0);
+	pump();
+	assert_pattern(call, 0xa00000);
+	/* the output buffer of an idle session is small again */
+	assert_true(server->out.cap <= 4096);
+	assert_int_equal(server->answer_bytes, 0);
+}
+
+/* twenty at once, each as large as may be: all come, memory stays bounded */
+static void
+test_large_messages(void **state)
+{
+	const size_t size = 1500000;
+	uint8_t    *message = xmalloc(size);
+	size_t		most = 0;
+	bool		moved;
+
+	for (size_t i = 0; i < size; i++)
+		message[i] = (uint8_t) (i % 253);
+	message[0] = 'x';
+	for (int i = 0; i < 20; i++)
+	{
+		Call	   *call = call_new(NULL);
+
+		put_message(&call->out, message, size);
+		call_send(call, NULL, 0);
+	}
+	do
+	{
+		moved = client_to_server();
+		most = size_max(most, server->reserved_bytes);
+		moved |= server_to_client();
+	} while (moved);
+	assert_true(most > size);
+	assert_true(most <= 4 * (1572864 + 512 * 1024 + 5));
+	assert_int_equal(doubled.dispatched, 20);
+	for (int i = 0; i < 20; i++)
+		assert_status(&calls[i], 200, 0, "");
+	assert_int_equal(server->reserved_bytes, 0);
+	free(message);
+}
+
+/* a reservation is held while the request runs, and passed on afterwards */
+static void
+test_reservation_is_passed_on(void **state)
+{
+	const size_t size = 2000000;
+	uint8_t    *message = xcalloc(1, size);
+
+	message[0] = 'P';
+	for (int i = 0; i < 6; i++)
+	{
+		Call	   *call = call_new(NULL);
+
+		put_message(&call->out, message, size);
+		call_send(call, NULL, 0);
+	}
+	pump();
+	assert_int_equal(doubled.npending, 4);
+	nghttp2_submit_rst_stream(client, 0, calls[5].id, NGHTTP2_CANCEL);
+	pump();
+	double_finish(doubled.pending[0]);
+	pump();
+	assert_int_equal(doubled.dispatched, 5);
+	while (doubled.npending > 0)
+		double_finish(doubled.pending[0]);
+	pump();
+	for (int i = 0; i < 5; i++)
+		assert_status(&calls[i], 200, 0, "");
+	assert_true(calls[5].is_closed);
+	assert_int_equal(server->reserved_bytes, 0);
+	free(message);
+}
+
+/* a client that does not read his answers gets no more work done */
+static void
+test_unread_answers(void **state)
+{
+	const char	ask[] = "B\x01\x00\x00\x00";	/* 16 MB */
+	Call	   *call;
+
+	reopen(ERR_NONE, 10);
+	for (int i = 0; i < 8; i++)
+	{
+		call = call_new(NULL);
+		put_message(&call->out, ask, 5);
+		call_send(call, NULL, 0);
+	}
+	while (client_to_server())
+		;
+	assert_int_equal(doubled.dispatched, 4);
+	assert_int_equal(grpc_session_streams(server), 8);
+	/* he goes away with four of them, so there is room for the rest */
+	for (int i = 0; i < 4; i++)
+		nghttp2_submit_rst_stream(client, 0, calls[i].id, NGHTTP2_CANCEL);
+	while (client_to_server())
+		;
+	assert_int_equal(doubled.dispatched, 8);
+}
+
+/* ---- the parts ---- */
+
+static void
+test_guard_refills(void **state)
+{
+	Guard		guard;
+	int			n = 0;
+
+	guard_init(&guard, 1000);
+	while (guard_count(&guard, GUARD_SETTINGS, 1000))
+		n++;
+	assert_int_equal(n, 100);
+	assert_false(guard_count(&guard, GUARD_SETTINGS, 1999));
+	n = 0;
+	while (guard_count(&guard, GUARD_SETTINGS, 3000))
+		n++;
+	assert_int_equal(n, 10);
+	/* never beyond the burst */
+	n = 0;
+	while (guard_count(&guard, GUARD_SETTINGS, 1000000000))
+		n++;
+	assert_int_equal(n, 100);
+}
+
+static void
+test_guard_pings(void **state)
+{
+	Guard		guard;
+
+	/* a client with a stream that keeps to the interval is never struck */
+	guard_init(&guard, 0);
+	for (int64_t t = 0; t < 1000000; t += 5000)
+		assert_true(guard_ping(&guard, t, true, 5000));
+	/* without streams the same is too much */
+	guard_init(&guard, 0);
+	for (int i = 0; i < 3; i++)
+		assert_true(guard_ping(&guard, i * 5000, false, 5000));
+	assert_false(guard_ping(&guard, 15000, false, 5000));
+}
+
+int
+main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_unary),
+		TEST(test_byte_by_byte),
+		TEST(test_one_write),
+		TEST(test_metadata),
+		TEST(test_token_forms),
+		TEST(test_invalid_token),
+		TEST(test_gateway_hides_name),
+		TEST(test_head_errors),
+		TEST(test_accepted_heads),
+		TEST(test_request_errors),
+		TEST(test_body_errors),
+		TEST(test_memory_follows_bytes),
+		TEST(test_limit_is_exact),
+		TEST(test_large_headers),
+		TEST(test_bidi_unimplemented),
+		TEST(test_early_refusal),
+		TEST(test_refuse_all),
+		TEST(test_deadline),
+		TEST(test_deadline_in_body),
+		TEST(test_cancel),
+		TEST(test_destroy_cancels),
+		TEST(test_keepalive),
+		TEST(test_shutdown),
+		TEST(test_shutdown_without_ack),
+		TEST(test_ping_strikes),
+		TEST(test_ping_with_answers),
+		TEST(test_ping_interval_with_stream),
+		TEST(test_rapid_reset),
+		TEST(test_settings_flood),
+		TEST(test_empty_data_flood),
+		TEST(test_priority_flood),
+		TEST(test_window_update_flood),
+		TEST(test_continuation_flood),
+		TEST(test_not_http2),
+		TEST(test_unread_refusals),
+		TEST(test_many_streams),
+		TEST(test_large_answer),
+		TEST(test_large_messages),
+		TEST(test_reservation_is_passed_on),
+		TEST(test_unread_answers),
+		TEST(test_guard_refills),
+		TEST(test_guard_pings),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
