@@ -77,7 +77,7 @@ static int	environment_open(TableEnv *env);
 static int	tables_open(TableEnv *env, bool create);
 static int	table_open(TableEnv *env, TableId table, bool create);
 static int	sync_dir(const char *dir);
-static int	scan_bulk(DBC *cursor, DBT *data,
+static int	scan_bulk(DBC *cursor, DBT *key, DBT *data,
 					  bool (*fn) (void *arg, Bytes key, Bytes value),
 					  void *arg);
 static DBT	dbt_make(Bytes b);
@@ -256,15 +256,17 @@ bdb_scan(TableEnv *env, TableId table,
 {
 	DB		   *db = env->tables[table];
 	DBC		   *cursor;
+	DBT			key = {.flags = DB_DBT_REALLOC};
 	DBT			data = {.flags = DB_DBT_USERMEM, .ulen = SCAN_BYTES};
 	int			rc = db->cursor(db, NULL, &cursor, DB_CURSOR_BULK);
 
 	if (rc != 0)
 		return rc;
 	data.data = xmalloc(data.ulen);
-	while ((rc = scan_bulk(cursor, &data, fn, arg)) == 0)
+	while ((rc = scan_bulk(cursor, &key, &data, fn, arg)) == 0)
 		;
 	free(data.data);
+	free(key.data);
 	(void) cursor->close(cursor);
 	return rc == DB_NOTFOUND ? 0 : rc;
 }
@@ -395,14 +397,13 @@ sync_dir(const char *dir)
 
 /* The next run of records; DB_NOTFOUND at the end, ECANCELED if fn says so. */
 static int
-scan_bulk(DBC *cursor, DBT *data,
+scan_bulk(DBC *cursor, DBT *key, DBT *data,
 		  bool (*fn) (void *arg, Bytes key, Bytes value), void *arg)
 {
-	DBT			key = {.flags = DB_DBT_USERMEM};
 	void	   *run;
 	int			rc;
 
-	while ((rc = cursor->get(cursor, &key, data,
+	while ((rc = cursor->get(cursor, key, data,
 							 DB_NEXT | DB_MULTIPLE_KEY)) == DB_BUFFER_SMALL)
 	{
 		/* the library says what it needs and wants multiples of 1024 */

@@ -1,0 +1,467 @@
+/*
+ * t_tables.c
+ *	  The tables on Berkeley DB: round trip, scans, reopening, kill -9 between
+ *	  commits, damage on disk.
+ */
+/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease raft common utils/injection utils/guc utils/activity */
+#include "server.h"
+
+/* system */
+#include <dirent.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* libraries */
+#include <cmocka.h>
+
+/* lib and utils */
+#include "utils/elog.h"
+
+/* this layer and below */
+#include "storage/bdb/kvrecord.h"
+#include "storage/bdb/tables.h"
+
+#define OPS (&bdb_table_ops)
+#define B(s) BYTES_LITERAL(s)
+
+static char dir[] = "/tmp/t_tables.XXXXXX";
+static char home[64];			/* of the environment */
+static int	log_fd;
+
+/* ---- helpers ---- */
+
+static void
+remove_home(void)
+{
+	DIR		   *d = opendir(home);
+	struct dirent *entry;
+
+	if (d == NULL)
+		return;
+	while ((entry = readdir(d)) != NULL)
+		unlinkat(dirfd(d), entry->d_name, 0);
+	closedir(d);
+	rmdir(home);
+}
+
+static TableEnv *
+open_env(bool create)
+{
+	TableEnv   *env;
+
+	assert_int_equal(OPS->open(home, create, &env), 0);
+	return env;
+}
+
+static TableEnv *
+new_env(void)
+{
+	remove_home();
+	return open_env(true);
+}
+
+static void
+expect(TableEnv *env, TableId table, Bytes key, const char *value)
+{
+	Buf			out;
+	bool		found;
+
+	buf_init(&out, NULL);
+	assert_int_equal(OPS->get(env, table, key, &out, &found), 0);
+	assert_true(found == (value != NULL));
+	if (value != NULL)
+		assert_true(bytes_equal_cstr(buf_bytes(&out), value));
+	buf_free(&out);
+}
+
+static bool
+log_has(const char *text)
+{
+	static char buf[65536];
+	ssize_t		n = pread(log_fd, buf, sizeof(buf) - 1, 0);
+
+	assert_true(n >= 0);
+	buf[n] = '\0';
+	return strstr(buf, text) != NULL;
+}
+
+/* ---- cases ---- */
+
+static void
+test_round_trip(void **state)
+{
+	TableEnv   *env = new_env();
+
+	assert_int_equal(OPS->txn_begin(env), 0);
+	for (int t = 0; t < TABLE_COUNT; t++)
+		assert_int_equal(OPS->put(env, t, B("k"),
+								  bytes_from_cstr(table_name(t))), 0);
+	assert_int_equal(OPS->put(env, TABLE_AUTH, B("empty"), BYTES_EMPTY), 0);
+	assert_int_equal(OPS->put(env, TABLE_AUTH, B("\0z\xff"), B("v")), 0);
+	assert_int_equal(OPS->put(env, TABLE_AUTH, B("twice"), B("1")), 0);
+	assert_int_equal(OPS->put(env, TABLE_AUTH, B("twice"), B("2")), 0);
+	assert_int_equal(OPS->commit(env), 0);
+
+	assert_int_equal(OPS->txn_begin(env), 0);
+	assert_int_equal(OPS->remove(env, TABLE_LEASE, B("k")), 0);
+	assert_int_equal(OPS->remove(env, TABLE_LEASE, B("never there")), 0);
+	assert_int_equal(OPS->commit(env), 0);
+
+	assert_int_equal(OPS->txn_begin(env), 0);
+	assert_int_equal(OPS->put(env, TABLE_AUTH, B("aborted"), B("x")), 0);
+	assert_int_equal(OPS->remove(env, TABLE_AUTH, B("k")), 0);
+	OPS->abort(env);
+	assert_int_equal(OPS->checkpoint(env), 0);
+	OPS->close(env);
+
+	env = open_env(false);
+	for (int t = 0; t < TABLE_COUNT; t++)
+		expect(env, t, B("k"), t == TABLE_LEASE ? NULL : table_name(t));
+	expect(env, TABLE_AUTH, B("empty"), "");
+	expect(env, TABLE_AUTH, B("\0z\xff"), "v");
+	expect(env, TABLE_AUTH, B("twice"), "2");
+	expect(env, TABLE_AUTH, B("aborted"), NULL);
+	assert_true(OPS->size_bytes(env) > TABLE_COUNT * 4096);
+	OPS->close(env);
+}
+
+static void
+test_open_mistakes(void **state)
+{
+	TableEnv   *env = new_env();
+	char		path[128];
+	struct stat st;
+	DIR		   *d;
+	int			nfiles = 0;
+
+	OPS->close(env);
+	assert_int_equal(OPS->open(home, true, &env), EEXIST);
+	assert_null(env);
+	/* what is there belongs to us alone */
+	d = opendir(home);
+	for (struct dirent *e = readdir(d); e != NULL; e = readdir(d))
+	{
+		snprintf(path, sizeof(path), "%s/%.60s", home, e->d_name);
+		assert_int_equal(stat(path, &st), 0);
+		if (!S_ISREG(st.st_mode))
+			continue;
+		nfiles++;
+		if ((st.st_mode & 0777) != 0600)
+			fail_msg("%s has mode %o", path, st.st_mode & 0777);
+	}
+	closedir(d);
+	assert_true(nfiles >= TABLE_COUNT + 1);
+
+	remove_home();
+	assert_int_equal(OPS->open(home, false, &env), ENOENT);
+	assert_int_equal(access(home, F_OK), -1);
+	/* an empty directory stays empty */
+	mkdir(home, 0700);
+	assert_int_equal(OPS->open(home, false, &env), ENOENT);
+	assert_int_equal(rmdir(home), 0);
+	assert_int_equal(OPS->open("/proc/none/x", true, &env), ENOENT);
+	assert_string_equal(OPS->text(NULL, ENOENT), "No such file or directory");
+	assert_non_null(strstr(OPS->text(NULL, -30973), "RUNRECOVERY"));
+}
+
+typedef struct Scan
+{
+	uint32_t	n;
+	uint32_t	stop_at;
+	bool		is_wrong;
+} Scan;
+
+/* record i has the key of revision i+1 and i % 5000 bytes, the last 3 MB */
+static bool
+see_record(void *arg, Bytes key, Bytes value)
+{
+	Scan	   *scan = arg;
+	int64_t		mod;
+	uint32_t	sub;
+
+	if (!kvrecord_key_decode(key, &mod, &sub) ||
+		mod != (int64_t) scan->n + 1 ||
+		value.len != (scan->n == 3000 ? 3000000 : scan->n % 5000) ||
+		(value.len > 0 && value.data[value.len - 1] != (uint8_t) scan->n))
+		scan->is_wrong = true;
+	scan->n++;
+	return scan->n != scan->stop_at;
+}
+
+static void
+test_scan(void **state)
+{
+	TableEnv   *env = new_env();
+	uint8_t    *value = xmalloc(3000000);
+	Scan		scan = {0};
+
+	assert_int_equal(OPS->scan(env, TABLE_KEY, see_record, &scan), 0);
+	assert_int_equal(scan.n, 0);
+	assert_int_equal(OPS->txn_begin(env), 0);
+	/* written backwards, to be found forwards */
+	for (int i = 3000; i >= 0; i--)
+	{
+		uint8_t		key[KVRECORD_KEY_BYTES];
+
+		kvrecord_key(i + 1, 0, key);
+		memset(value, i, i == 3000 ? 3000000 : i % 5000);
+		assert_int_equal(OPS->put(env, TABLE_KEY,
+								  bytes_make(key, sizeof(key)),
+								  bytes_make(value, i == 3000 ? 3000000
+											 : i % 5000)), 0);
+	}
+	assert_int_equal(OPS->commit(env), 0);
+	assert_int_equal(OPS->scan(env, TABLE_KEY, see_record, &scan), 0);
+	assert_int_equal(scan.n, 3001);
+	assert_false(scan.is_wrong);
+
+	scan = (Scan) {.stop_at = 777};
+	assert_int_equal(OPS->scan(env, TABLE_KEY, see_record, &scan), ECANCELED);
+	assert_int_equal(scan.n, 777);
+	free(value);
+	OPS->close(env);
+}
+
+/* ---- kill -9 ---- */
+
+#define KEYS_PER_COMMIT 5
+#define ROUNDS 6
+
+typedef struct Progress
+{
+	_Atomic uint64_t durable;	/* index of the last finished checkpoint */
+	_Atomic uint64_t committed;
+} Progress;
+
+/* Transaction i writes i into meta and five keys, and takes away an old one. */
+static void
+write_until_killed(Progress *progress, uint64_t i)
+{
+	TableEnv   *env;
+
+	if (OPS->open(home, false, &env) != 0)
+		_exit(1);
+	for (;; i++)
+	{
+		uint8_t		key[KVRECORD_KEY_BYTES];
+		char		text[300];
+		int			rc = OPS->txn_begin(env);
+
+		for (uint32_t sub = 0; sub < KEYS_PER_COMMIT; sub++)
+		{
+			kvrecord_key((int64_t) i, sub, key);
+			snprintf(text, sizeof(text), "%0250" PRIu64, i);
+			rc |= OPS->put(env, TABLE_KEY, bytes_make(key, sizeof(key)),
+						   bytes_from_cstr(text));
+		}
+		kvrecord_key((int64_t) i - 100, 2, key);
+		if (i > 100)
+			rc |= OPS->remove(env, TABLE_KEY, bytes_make(key, sizeof(key)));
+		snprintf(text, sizeof(text), "%" PRIu64, i);
+		rc |= OPS->put(env, TABLE_META, B("appliedIndex"),
+					   bytes_from_cstr(text));
+		rc |= OPS->commit(env);
+		if (rc != 0)
+			_exit(2);
+		atomic_store(&progress->committed, i);
+		if (i % 500 == 0)
+		{
+			if (OPS->checkpoint(env) != 0)
+				_exit(3);
+			atomic_store(&progress->durable, i);
+		}
+	}
+}
+
+typedef struct Prefix
+{
+	uint64_t	last;			/* the commit that is the end */
+	uint64_t	commit;			/* being seen */
+	uint32_t	sub;
+	bool		is_wrong;
+} Prefix;
+
+static bool
+see_commit(void *arg, Bytes key, Bytes value)
+{
+	Prefix	   *p = arg;
+	char		text[300];
+	int64_t		mod;
+	uint32_t	sub;
+
+	if (p->sub == KEYS_PER_COMMIT)
+	{
+		p->commit++;
+		p->sub = 0;
+	}
+	if (p->sub == 2 && p->commit + 100 <= p->last)
+		p->sub++;
+	snprintf(text, sizeof(text), "%0250" PRIu64, p->commit);
+	if (!kvrecord_key_decode(key, &mod, &sub) || mod != (int64_t) p->commit ||
+		sub != p->sub || !bytes_equal_cstr(value, text))
+		p->is_wrong = true;
+	p->sub++;
+	return !p->is_wrong;
+}
+
+static void
+test_kill(void **state)
+{
+	Progress   *progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
+								MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t	start = 0;
+
+	OPS->close(new_env());
+	for (int round = 0; round < ROUNDS; round++)
+	{
+		pid_t		pid = fork();
+		TableEnv   *env;
+		Buf			out;
+		bool		found;
+		Prefix		prefix = {.commit = 1};
+		int			status;
+
+		if (pid == 0)
+			write_until_killed(progress, start + 1);
+		/* well into the work, each round at another moment */
+		while (atomic_load(&progress->committed) <
+			   start + 300 + 171 * (uint64_t) round)
+		{
+			assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+			usleep(100 + 137 * (unsigned) round);
+		}
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		assert_true(WIFSIGNALED(status));
+
+		env = open_env(false);
+		buf_init(&out, NULL);
+		assert_int_equal(OPS->get(env, TABLE_META, B("appliedIndex"), &out,
+								  &found), 0);
+		if (found)
+		{
+			buf_put_u8(&out, 0);
+			prefix.last = strtoull((char *) out.data, NULL, 10);
+		}
+		buf_free(&out);
+		assert_true(prefix.last >= atomic_load(&progress->durable));
+		assert_true(prefix.last <= atomic_load(&progress->committed) + 1);
+		/* a round may lose commits, but not those of the rounds before: the
+		 * opening after them made a checkpoint */
+		assert_true(prefix.last >= start);
+		assert_int_equal(OPS->scan(env, TABLE_KEY, see_commit, &prefix), 0);
+		assert_false(prefix.is_wrong);
+		if (prefix.last > 0)
+			assert_true(prefix.commit == prefix.last &&
+						prefix.sub == KEYS_PER_COMMIT);
+		OPS->close(env);
+		start = prefix.last;
+		atomic_store(&progress->committed, start);
+	}
+	assert_true(start > 0);
+	munmap(progress, sizeof(*progress));
+}
+
+/* ---- damage ---- */
+
+static bool
+count_record(void *arg, Bytes key, Bytes value)
+{
+	++*(uint32_t *) arg;
+	return true;
+}
+
+/* flip one bit of a file of the environment */
+static void
+damage(const char *name, off_t offset)
+{
+	char		path[128];
+	uint8_t		byte;
+	int			fd;
+
+	snprintf(path, sizeof(path), "%s/%s", home, name);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, offset), 1);
+	byte ^= 0x10;
+	assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
+	close(fd);
+}
+
+static void
+test_damage(void **state)
+{
+	TableEnv   *env = new_env();
+	uint32_t	n = 0;
+	int			rc;
+
+	assert_int_equal(OPS->txn_begin(env), 0);
+	for (int i = 1; i <= 5000; i++)
+	{
+		uint8_t		key[KVRECORD_KEY_BYTES];
+
+		kvrecord_key(i, 0, key);
+		assert_int_equal(OPS->put(env, TABLE_KEY,
+								  bytes_make(key, sizeof(key)),
+								  B("some value of some length")), 0);
+	}
+	assert_int_equal(OPS->commit(env), 0);
+	assert_int_equal(OPS->checkpoint(env), 0);
+	OPS->close(env);
+
+	/* in the middle of a page in the middle of the file */
+	damage("key.db", 16384 * 7 + 16000);
+	env = open_env(false);
+	rc = OPS->scan(env, TABLE_KEY, count_record, &n);
+	assert_int_not_equal(rc, 0);
+	assert_int_not_equal(rc, ECANCELED);
+	assert_true(n < 5000);
+	assert_non_null(OPS->text(env, rc));
+	assert_true(log_has("checksum error"));
+	OPS->close(env);
+
+	/* the page that says what the file is */
+	damage("auth.db", 40);
+	rc = OPS->open(home, false, &env);
+	assert_int_not_equal(rc, 0);
+	assert_null(env);
+}
+
+static int
+setup(void **state)
+{
+	if (mkdtemp(dir) == NULL)
+		return -1;
+	snprintf(home, sizeof(home), "%s/db", dir);
+	log_fd = memfd_create("log", MFD_CLOEXEC);
+	fcntl(log_fd, F_SETFL, O_APPEND);
+	elog_set_fd(log_fd);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	remove_home();
+	return rmdir(dir);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_open_mistakes),
+		cmocka_unit_test(test_scan),
+		cmocka_unit_test(test_kill),
+		cmocka_unit_test(test_damage),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
