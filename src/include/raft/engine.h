@@ -13,6 +13,7 @@
 #define RAFT_ENGINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/buf.h"
@@ -37,11 +38,14 @@ typedef enum MemberRole
 	MEMBER_LEARNER
 } MemberRole;
 
+#define ENGINE_ADDRESS_BYTES 256
+#define ENGINE_MAX_MEMBERS 64
+
 typedef struct EngineMember
 {
 	uint64_t	id;
 	MemberRole	role;
-	char		address[256];
+	char		address[ENGINE_ADDRESS_BYTES];
 } EngineMember;
 
 typedef struct RaftEngine RaftEngine;
@@ -60,7 +64,7 @@ typedef struct EngineStart
 	uint64_t	applied_term;
 	Bytes		configuration;	/* encoded, as of configuration_index */
 	uint64_t	configuration_index;
-	/* the log: index and term are used, the data of configurations too */
+	/* the log: index, term, and the data of configurations after applied */
 	uint64_t	first_index;	/* of the log */
 	const LogEntry *entries;
 	uint32_t	nentries;
@@ -81,8 +85,14 @@ typedef struct EngineUpdate
 	uint64_t	leader_id;
 } EngineUpdate;
 
+/*
+ * Start from disk.  What start points to need only last for the call.  A sole
+ * voter is leader at once, in a new term, and update->entries holds its first
+ * entry, a barrier.  NULL with an explanation if what start says cannot be.
+ */
 extern RaftEngine *engine_create(const EngineStart *start, uint64_t now_ms,
-								 EngineUpdate *update);
+								 EngineUpdate *update, char *error,
+								 size_t error_size);
 extern void engine_destroy(RaftEngine *engine);
 
 /* the deadline passed */
@@ -91,14 +101,18 @@ extern void engine_tick(RaftEngine *engine, uint64_t now_ms,
 extern uint64_t engine_deadline_ms(const RaftEngine *engine);
 
 /*
- * Propose commands (leader only: false otherwise, nothing taken).  Data is
- * copied.  update->entries then holds them with their indexes.
+ * Propose commands (leader only: false otherwise, nothing taken).
+ * update->entries then holds them with their indexes; the data of entry i is
+ * that of command i, not a copy, because the engine itself needs no data.
  */
 extern bool engine_submit(RaftEngine *engine, uint64_t now_ms,
 						  const Bytes *commands, uint32_t n,
 						  EngineUpdate *update);
 
-/* entries up to index, written under term, are durable */
+/*
+ * Entries up to index are durable; the one at index was of this term.  Late
+ * news of entries that have been replaced since are ignored.
+ */
 extern void engine_persisted(RaftEngine *engine, uint64_t now_ms,
 							 uint64_t index, uint64_t term,
 							 EngineUpdate *update);
@@ -108,7 +122,10 @@ extern void engine_configuration_applied(RaftEngine *engine, uint64_t now_ms,
 										 uint64_t index, Bytes configuration,
 										 EngineUpdate *update);
 
-/* the tables are durable up to index: the engine may forget before it */
+/*
+ * The tables are durable up to index: the engine may forget before it, all
+ * but keep entries.
+ */
 extern void engine_compacted(RaftEngine *engine, uint64_t now_ms,
 							 uint64_t index, uint64_t term,
 							 uint32_t keep, EngineUpdate *update);
@@ -119,7 +136,12 @@ extern uint32_t engine_members(const RaftEngine *engine, EngineMember *members,
 /* term of the newest committed entry; reads need it to be the current one */
 extern bool engine_has_committed_in_term(const RaftEngine *engine);
 
+/* at least one member; ids and addresses differ */
 extern void engine_configuration_encode(const EngineMember *members,
 										uint32_t n, Buf *out);
+/* how many members; 0 if the bytes are not a configuration, or over max */
+extern uint32_t engine_configuration_decode(Bytes encoded,
+											EngineMember *members,
+											uint32_t max);
 
 #endif							/* RAFT_ENGINE_H */

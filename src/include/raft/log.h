@@ -71,13 +71,21 @@ extern int	log_append(RaftLog *log, const LogEntry *entries, uint32_t n);
 /* segments that only hold entries below first_kept become spares */
 extern int	log_trim(RaftLog *log, uint64_t first_kept);
 
-/* keep at least one zeroed spare ready; called when the thread is idle */
+/*
+ * Keep at least one zeroed spare ready; called when the thread is idle.  One
+ * call writes a part only, so that an append never waits for long: EAGAIN
+ * means call again.  0: there is a spare.
+ */
 extern int	log_prepare_spare(RaftLog *log);
 
 extern uint64_t log_first_index(const RaftLog *log);
 extern uint64_t log_last_index(const RaftLog *log);
 
 /* ---- term and vote: a small double-slot file; synced on return ---- */
+
+/* make the file; fails if there is one */
+extern int	vote_create(const char *dir, uint64_t term, uint64_t voted_for);
+/* a missing file is an error: a member must not forget how it voted */
 extern bool vote_load(const char *dir, uint64_t *term, uint64_t *voted_for,
 					  char *error, size_t error_size);
 extern int	vote_store(const char *dir, uint64_t term, uint64_t voted_for);
