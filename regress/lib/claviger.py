@@ -96,15 +96,25 @@ class Server:
                 os.killpg(self.process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+            pid = self.process.pid
             self.process.wait()
             self.process = None
+            # the lock on the data directory goes with the last of its children
+            end = time.time() + 10
+            while time.time() < end:
+                try:
+                    os.killpg(pid, 0)
+                except ProcessLookupError:
+                    break
+                time.sleep(0.005)
 
 
 class Client:
     """One channel; call('etcdserverpb.KV/Put', request, ResponseClass)."""
 
     def __init__(self, server, ca=None, cert=None, key=None, token=None):
-        options = [('grpc.max_receive_message_length', -1)]
+        # a connection of its own, not one shared with earlier clients
+        options = [('grpc.max_receive_message_length', -1), ('grpc.use_local_subchannel_pool', 1)]
         if ca:
             read = lambda path: open(path, 'rb').read()
             credentials = grpc.ssl_channel_credentials(

@@ -415,7 +415,9 @@ start_client(int fd, Listener *listener)
 	pid_t		pid;
 
 	counter_add(COUNTER_CONNECTIONS, 1);
-	if (count_handshakes() < (uint32_t) guc_max_handshakes)
+	/* the slots beyond are for auxiliary processes */
+	if (children_count(CHILD_BACKEND) < (uint32_t) guc_max_connections &&
+		count_handshakes() < (uint32_t) guc_max_handshakes)
 		slot = control_claim_slot();
 	if (slot < 0)
 	{
