@@ -242,7 +242,7 @@ remember_handshake(Conn *conn)
 
 	conn->is_established = true;
 	SSL_get0_alpn_selected(conn->ssl, &alpn, &len);
-	if (len < sizeof(conn->alpn))
+	if (len > 0 && len < sizeof(conn->alpn))
 		memcpy(conn->alpn, alpn, len);
 	if (!tls_session_common_name(conn->ssl, &conn->common_name,
 								 &conn->common_name_len))

@@ -71,6 +71,7 @@ static bool version_number(TlsJob *job, const char *setting, const char *text,
 static bool set_ciphers(TlsJob *job);
 static bool add_cipher(TlsJob *job, const char *name, char *tls12,
 					   char *tls13, size_t size);
+static bool is_strong(SSL_CTX *ctx, const char *name);
 static bool load_certificate(TlsJob *job);
 static bool check_validity(TlsJob *job, X509 *cert);
 static bool load_key(TlsJob *job);
@@ -181,7 +182,8 @@ tls_session_common_name(const SSL *ssl, uint8_t **name, size_t *len)
 void
 tls_error_text(char *text, size_t size)
 {
-	unsigned long code = ERR_peek_last_error();
+	/* the first is the cause, the later ones say through whom it came */
+	unsigned long code = ERR_peek_error();
 	const char *reason = code == 0 ? NULL : ERR_reason_error_string(code);
 
 	if (reason != NULL)
@@ -294,7 +296,8 @@ add_cipher(TlsJob *job, const char *name, char *tls12, char *tls13,
 	}
 	/* a plain name only: "ALL" or "!x" would widen what was asked for */
 	else if (strpbrk(known, ":+!@=") != NULL || strchr(known, '-') == NULL ||
-			 SSL_CTX_set_cipher_list(job->ctx, known) != 1)
+			 SSL_CTX_set_cipher_list(job->ctx, known) != 1 ||
+			 !is_strong(job->ctx, known))
 		return complain(job, "cipher_suites: \"%s\" is unknown or insecure", name);
 
 	used = strlen(list);
@@ -302,6 +305,23 @@ add_cipher(TlsJob *job, const char *name, char *tls12, char *tls13,
 		return complain(job, "cipher_suites is too long");
 	snprintf(list + used, size - used, "%s%s", used > 0 ? ":" : "", known);
 	return true;
+}
+
+/* encrypts, with 128 bits at least, and says who the server is */
+static bool
+is_strong(SSL_CTX *ctx, const char *name)
+{
+	STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ctx);
+
+	for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++)
+	{
+		const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(ciphers, i);
+
+		if (strcmp(SSL_CIPHER_get_name(cipher), name) == 0)
+			return SSL_CIPHER_get_bits(cipher, NULL) >= 128 &&
+				SSL_CIPHER_get_auth_nid(cipher) != NID_auth_null;
+	}
+	return false;
 }
 
 static bool
@@ -762,8 +782,8 @@ complain_openssl(TlsJob *job, const char *setting, const char *path)
 	char		reason[256];
 
 	/* in OpenSSL's words, "no start line" is: this is no PEM file */
-	if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE &&
-		ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_PEM)
+	if (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_PEM &&
+		ERR_GET_REASON(ERR_peek_error()) == PEM_R_NO_START_LINE)
 	{
 		ERR_clear_error();
 		return complain(job, "%s \"%s\": nothing of the expected kind in PEM format",
