@@ -366,6 +366,8 @@ authorize(const StoreVersion *v, const Identity *identity,
 		world.asked[i] = list->ops[i];
 	if (world.refuse_with != ERR_NONE)
 		return world.refuse_with;
+	if (list->n == 0)
+		return ERR_PERMISSION_DENIED;
 	if (!v->auth_enabled)
 		return ERR_NONE;
 	for (uint32_t i = 0; i < list->n; i++)
@@ -450,6 +452,8 @@ access_add_kvop(AccessList *list, const KvOp *op)
 static void
 double_access_txn(AccessList *list, const TxnOp *txn)
 {
+	uint32_t	before = list->n;
+
 	for (uint32_t i = 0; i < txn->ncompares; i++)
 		double_access(list, (AccessOp) {.need = NEED_READ,
 					  .range = txn->compares[i].range});
@@ -457,6 +461,8 @@ double_access_txn(AccessList *list, const TxnOp *txn)
 		access_add_kvop(list, &txn->success[i]);
 	for (uint32_t i = 0; i < txn->nfailure; i++)
 		access_add_kvop(list, &txn->failure[i]);
+	if (list->n == before)
+		access_add(list, NEED_IDENTITY);
 }
 
 void

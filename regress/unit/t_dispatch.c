@@ -356,12 +356,10 @@ asks_for_nothing(Request *req)
 }
 
 static void
-asking_for_nothing_needs_somebody(void **state)
+asking_for_nothing_is_refused(void **state)
 {
-	world.version.auth_enabled = true;
 	run_with_handler(asks_for_nothing);
-	expect_error(ERR_USER_EMPTY);
-	assert_int_equal(world.asked[0].need, NEED_IDENTITY);
+	expect_error(ERR_PERMISSION_DENIED);
 }
 
 static void
@@ -945,7 +943,7 @@ main(void)
 		TEST(hash_without_permission_is_refused),
 		TEST(pending_on_nothing_is_answered),
 		TEST(failure_without_reason_is_no_success),
-		TEST(asking_for_nothing_needs_somebody),
+		TEST(asking_for_nothing_is_refused),
 		TEST(refusal_costs_no_log_entry),
 		TEST(proposal_carries_the_identity),
 		TEST(not_ready_refuses_everything),

@@ -42,8 +42,6 @@
 #define HEADER_MEMBER_ID 2
 #define HEADER_REVISION 3
 #define HEADER_RAFT_TERM 4
-/* four varints and their tags */
-#define HEADER_MAX_BYTES 44
 
 #define BIT(state) (1u << (state))
 
@@ -63,6 +61,8 @@ static ReqResult continue_from_ring(Request *req, const Completion *done);
 static void finish(Request *req);
 static bool is_permitted(const Request *req);
 static void make_answer(Request *req);
+static void put_header(const Request *req, Buf *out);
+static void free_buffers(void *arg);
 static int64_t current_revision(void);
 static void show_rpc(RpcId id);
 
@@ -94,8 +94,10 @@ request_create(MemContext *parent, const RpcInfo *rpc, const RequestOps *ops,
 	req->ops = ops;
 	req->door = door;
 	req->error_grpc_code = -1;
-	buf_init(&req->body, mcx);
-	buf_init(&req->answer, mcx);
+	/* on the heap: an answer that grows leaves no pieces behind */
+	buf_init(&req->body, NULL);
+	buf_init(&req->answer, NULL);
+	mcx_on_reset(mcx, free_buffers, req);
 	return req;
 }
 
@@ -329,7 +331,7 @@ finish(Request *req)
 	else
 	{
 		/* half an answer must not get out */
-		req->body.len = 0;
+		buf_free(&req->body);
 		counter_add(COUNTER_REQUESTS_FAILED, 1);
 	}
 	if (took_ms > SLOW_REQUEST_MS)
@@ -345,34 +347,47 @@ is_permitted(const Request *req)
 	return req->state == REQ_PERMITTED || req->state == REQ_WAITING;
 }
 
-/* header (field 1) and body make the message */
+/*
+ * Header (field 1) and body make the message.  The body is moved up to make
+ * room: it may be large, and a second copy of it would stay until it is sent.
+ */
 static void
 make_answer(Request *req)
 {
-	const RaftStatus *status = store_raft_status();
-	Buf		   *answer = &req->answer;
 	Buf			header;
-	int64_t		revision = 0;
 
-	if (req->rpc->flags & RPC_FLAG_NO_HEADER)
+	if ((req->rpc->flags & RPC_FLAG_NO_HEADER) == 0)
 	{
-		*answer = req->body;
-		return;
+		buf_init(&header, req->mcx);
+		put_header(req, &header);
+		buf_reserve(&req->body, header.len);
+		if (req->body.len > 0)
+			memmove(req->body.data + header.len, req->body.data,
+					req->body.len);
+		memcpy(req->body.data, header.data, header.len);
+		req->body.len += header.len;
 	}
+	req->answer = req->body;
+	buf_init(&req->body, NULL);
+}
+
+static void
+put_header(const Request *req, Buf *out)
+{
+	const RaftStatus *status = store_raft_status();
+	int64_t		revision = 0;
+	Buf			fields;
+
 	if ((req->rpc->flags & RPC_FLAG_NO_REVISION) == 0)
 		revision = req->header_revision != 0 ? req->header_revision :
 			current_revision();
-	buf_init(&header, req->mcx);
-	pbwire_put_uint(&header, HEADER_CLUSTER_ID,
+	buf_init(&fields, req->mcx);
+	pbwire_put_uint(&fields, HEADER_CLUSTER_ID,
 					atomic_load(&status->cluster_id));
-	pbwire_put_uint(&header, HEADER_MEMBER_ID, atomic_load(&status->member_id));
-	pbwire_put_int(&header, HEADER_REVISION, revision);
-	pbwire_put_uint(&header, HEADER_RAFT_TERM, atomic_load(&status->term));
-	Assert(header.len <= HEADER_MAX_BYTES);
-
-	buf_reserve(answer, HEADER_MAX_BYTES + 2 + req->body.len);
-	pbwire_put_bytes_always(answer, HEADER_FIELD, buf_bytes(&header));
-	buf_append(answer, req->body.data, req->body.len);
+	pbwire_put_uint(&fields, HEADER_MEMBER_ID, atomic_load(&status->member_id));
+	pbwire_put_int(&fields, HEADER_REVISION, revision);
+	pbwire_put_uint(&fields, HEADER_RAFT_TERM, atomic_load(&status->term));
+	pbwire_put_bytes_always(out, HEADER_FIELD, buf_bytes(&fields));
 }
 
 static int64_t
@@ -382,6 +397,15 @@ current_revision(void)
 
 	store_unpin();
 	return revision;
+}
+
+static void
+free_buffers(void *arg)
+{
+	Request    *req = arg;
+
+	buf_free(&req->body);
+	buf_free(&req->answer);
 }
 
 static void

@@ -66,16 +66,8 @@ ErrCode
 request_authorize(Request *req, const StoreVersion *v,
 				  const AccessList *access)
 {
-	AccessList	somebody;
-	ErrCode		error;
+	ErrCode		error = resolve_identity(req, v);
 
-	if (access->n == 0)
-	{
-		access_init(&somebody, req->mcx);
-		access_add(&somebody, NEED_IDENTITY);
-		access = &somebody;
-	}
-	error = resolve_identity(req, v);
 	if (error == ERR_NONE)
 		error = authorize(v, &req->identity, access);
 	if (error != ERR_NONE)

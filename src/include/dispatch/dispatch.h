@@ -60,8 +60,7 @@ extern ReqResult request_fail_text(Request *req, ErrCode error, int grpc_code,
 
 /*
  * Resolve the identity (once) and ask authorize() on a version the caller has
- * pinned.  On ERR_NONE the request is PERMITTED.  An empty list (a
- * transaction that touches no key) is taken as NEED_IDENTITY.
+ * pinned.  On ERR_NONE the request is PERMITTED.
  */
 extern ErrCode request_authorize(Request *req, const StoreVersion *v,
 								 const AccessList *access);

@@ -143,8 +143,8 @@ struct Request
 	const char *error_text;		/* instead of the table's text, or NULL */
 	int			error_grpc_code;	/* instead of the table's, or -1 */
 	int64_t		header_revision;	/* 0: dispatch fills in the current one */
-	Buf			body;			/* fields of the response but the header */
-	Buf			answer;			/* complete message, made by dispatch */
+	Buf			body;			/* fields of the response but the header; heap */
+	Buf			answer;			/* complete message, made by dispatch of body */
 };
 
 #endif							/* DISPATCH_REQUEST_H */
