@@ -94,7 +94,8 @@ check_list_is_sound(const AccessList *list, bool is_internal)
 	{
 		AccessNeed	need = list->ops[i].need;
 
-		if (need == NEED_REFUSED || (need == NEED_INTERNAL && !is_internal))
+		/* it is the last of them: beyond are needs that nobody made */
+		if (need >= NEED_REFUSED || (need == NEED_INTERNAL && !is_internal))
 			return ERR_PERMISSION_DENIED;
 	}
 	return ERR_NONE;

@@ -28,7 +28,8 @@ typedef enum AccessNeed
 	NEED_LEASE_WRITE,			/* WRITE on every key attached to lease */
 	NEED_LEASE_READ,
 	NEED_INTERNAL,				/* the server itself, also while auth is off */
-	NEED_REFUSED				/* nobody at all: a kind we cannot judge */
+	NEED_REFUSED				/* nobody at all: a kind we cannot judge; the
+								 * last one */
 } AccessNeed;
 
 typedef struct AccessOp
