@@ -13,7 +13,11 @@
 
 /* system */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* libraries */
 #include <cmocka.h>
@@ -1372,6 +1376,195 @@ test_long_answers(void **state)
 	etcdserverpb__txn_response__free_unpacked(r, NULL);
 }
 
+/* ---- readers in other processes, while the writer compacts ---- */
+
+enum
+{
+	READERS = 3,
+	RACE_KEYS = 8,
+	RACE_REVISIONS = 20000
+};
+
+typedef struct Race
+{
+	StorePinWord pins[READERS];
+	_Atomic bool stop;
+	_Atomic uint64_t nchecks[READERS];
+} Race;
+
+static Race *race;
+
+static StorePinWord *
+race_pin_word(uint32_t i)
+{
+	return &race->pins[i];
+}
+
+/*
+ * Revision r changes key r % RACE_KEYS: a delete if r is a multiple of 5, else
+ * a put; a delete of what is not there changes nothing and so has no
+ * revision, but 5 and 8 have no common factor, so a key's two deletes are
+ * never neighbours.  Returns the revision whose put is to be seen, 0: none.
+ */
+static int64_t
+race_expected(int key, int64_t revision)
+{
+	while (revision > 1 && revision % RACE_KEYS != key)
+		revision--;
+	return revision <= 1 || revision % 5 == 0 ? 0 : revision;
+}
+
+static bool
+race_check_get(const StoreVersion *v, int key, int64_t revision)
+{
+	const KvVersion *kv = mvcc_get(v, key_bytes(key), revision);
+	int64_t		want = race_expected(key, revision);
+	char		value[32];
+
+	if (want == 0)
+		return kv == NULL;
+	snprintf(value, sizeof(value), "%" PRId64, want);
+	return kv != NULL && kv->mod_revision == want &&
+		bytes_equal_cstr(kvversion_value(kv), value);
+}
+
+static bool
+race_check_range(const StoreVersion *v, int64_t revision)
+{
+	RangeOp		op = {.range = keyrange_make(B("\0"), B("\0")),
+		.revision = revision, .sort_order = SORT_DESCEND};
+	Etcdserverpb__RangeResponse *r;
+	int64_t		want = 0;
+	bool		ok;
+	Buf			out;
+
+	mcx_reset(scratch);
+	buf_init(&out, scratch);
+	for (int key = 0; key < RACE_KEYS; key++)
+		want += race_expected(key, revision) != 0;
+	if (mvcc_range(v, &op, 0, scratch, &out) != ERR_NONE)
+		return false;
+	r = etcdserverpb__range_response__unpack(NULL, out.len, out.data);
+	ok = r != NULL && r->count == want && (int64_t) r->n_kvs == want;
+	etcdserverpb__range_response__free_unpacked(r, NULL);
+	return ok;
+}
+
+/* in a child, on the read-only mapping; its exit status */
+static int
+race_read(int me)
+{
+	rng = (uint64_t) me + 99;
+	store_set_own_pin_word(&race->pins[me]);
+	while (!atomic_load(&race->stop))
+	{
+		const StoreVersion *v = store_pin();
+		int64_t		lowest = v->compacted_revision > 0
+			? v->compacted_revision
+			: 1;
+		uint32_t	span = (uint32_t) (v->kv_revision - lowest) + 1;
+
+		for (int i = 0; i < 50; i++)
+		{
+			int64_t		revision = lowest + (i % 2 ? rnd(span) : 0);
+
+			if (!race_check_get(v, (int) rnd(RACE_KEYS), revision))
+				return 10;
+		}
+		if (!race_check_range(v, lowest + rnd(span)))
+			return 11;
+		/* sometimes slow, so that compactions come and go meanwhile */
+		if (rnd(20) == 0)
+			usleep(500);
+		if (!race_check_range(v, lowest))
+			return 12;
+		store_unpin();
+		atomic_fetch_add(&race->nchecks[me], 1);
+	}
+	return 0;
+}
+
+static void
+race_write(void)
+{
+	for (int64_t r = 2; r <= RACE_REVISIONS; r++)
+	{
+		char		value[32];
+
+		snprintf(value, sizeof(value), "%" PRId64, r);
+		if (r % 5 != 0)
+			put(key_names[r % RACE_KEYS], value);
+		else
+		{
+			DeleteOp	op = {keyrange_make(key_bytes((int) (r % RACE_KEYS)),
+											BYTES_EMPTY), false};
+			MvccWrite	w;
+			int64_t		deleted;
+
+			mvcc_write_begin(&w, store_draft(), NULL, scratch);
+			mvcc_delete_range(&w, &op, &deleted, NULL);
+			mvcc_write_end(&w);
+			/* before its first put: somebody has to take the revision */
+			if (deleted == 0)
+				store_draft()->kv_revision++;
+		}
+		assert_int_equal(store_draft()->kv_revision, r);
+		if (r % 37 == 0)
+			assert_int_equal(mvcc_compact_begin(store_draft(), r - 20),
+							 ERR_NONE);
+		store_publish();
+		mvcc_compact_step(store_draft(), 20, NULL);
+		store_reclaim();
+		mcx_reset(scratch);
+	}
+}
+
+static void
+test_readers_beside_compaction(void **state)
+{
+	pid_t		pids[READERS];
+
+	race = mmap(NULL, sizeof(*race), PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(race != MAP_FAILED);
+	scratch = mcx_create(NULL, "scratch");
+	assert_true(store_create(STORE_BYTES));
+	store_use_populate_thread(false);
+	store_set_pin_words(race_pin_word, READERS);
+	fflush(NULL);
+	for (int i = 0; i < READERS; i++)
+	{
+		pids[i] = fork();
+		assert_true(pids[i] >= 0);
+		if (pids[i] == 0)
+			_exit(race_read(i));
+	}
+	store_attach_writer();
+	store_set_wipe_freed(true);
+	mvcc_compact_resume(store_draft());
+	race_write();
+	atomic_store(&race->stop, true);
+	for (int i = 0; i < READERS; i++)
+	{
+		int			status;
+
+		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+		assert_true(atomic_load(&race->nchecks[i]) > 0);
+	}
+	/* without readers the rest goes, and one version a key stays */
+	assert_int_equal(mvcc_compact_begin(store_draft(), RACE_REVISIONS),
+					 ERR_NONE);
+	store_publish();
+	while (!mvcc_compact_step(store_draft(), 100, NULL))
+		store_publish();
+	assert_true(store_draft()->keys.nitems <= RACE_KEYS);
+	store_close();
+	mcx_destroy(scratch);
+	munmap(race, sizeof(*race));
+}
+
 int
 main(void)
 {
@@ -1386,6 +1579,7 @@ main(void)
 										teardown),
 		cmocka_unit_test_setup_teardown(test_serializable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_answers, setup, teardown),
+		cmocka_unit_test(test_readers_beside_compaction),
 	};
 	int			rc;
 
