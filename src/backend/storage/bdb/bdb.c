@@ -48,6 +48,22 @@
 #define SCAN_BYTES (1024 * 1024)
 #define FILE_MODE 0600
 
+#ifdef __SANITIZE_THREAD__
+/*
+ * Berkeley DB is not instrumented: its latches and the words beside them look
+ * like races, and it takes its mutexes in orders that only it can know to be
+ * safe.  Our own use, one thread at a time, is checked as ever.
+ */
+extern const char *__tsan_default_suppressions(void);
+
+const char *
+__tsan_default_suppressions(void)
+{
+	return "deadlock:libdb-5.3.so\nmutex:libdb-5.3.so\n"
+		"called_from_lib:libdb-5.3.so\n";
+}
+#endif
+
 struct TableEnv
 {
 	DB_ENV	   *env;
