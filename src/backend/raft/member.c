@@ -37,14 +37,15 @@ member_put(StoreVersion *draft, const MemberInfo *info)
 {
 	size_t		text = info->name.len + info->peer_urls.len +
 		info->client_urls.len;
-	size_t		size = sizeof(MemberEntry) + text + MEMBER_KEY_BYTES;
+	size_t		key_offset = offsetof(MemberEntry, bytes) + text;
+	size_t		size = key_offset + MEMBER_KEY_BYTES;
 	MemberEntry *entry = store_alloc(size);
 	const MemberEntry *old;
 	uint8_t    *pos = entry->bytes;
 
 	*entry = (MemberEntry) {
 		.item.key_len = MEMBER_KEY_BYTES,
-		.item.key_offset = (uint32_t) (sizeof(MemberEntry) + text),
+		.item.key_offset = (uint32_t) key_offset,
 		.id = info->id,
 		.size = (uint32_t) size,
 		.is_learner = info->is_learner,
