@@ -132,6 +132,32 @@ ring_attach_worker(void)
 	}
 }
 
+void
+ring_detach_worker(void)
+{
+	for (uint32_t i = 0; i < ring_places.nslots; i++)
+	{
+		int			fd = atomic_load(&worker_slots[i].eventfd);
+
+		if (fd >= 0)
+			close(fd);
+		lwlock_fini(&worker_slots[i].lock);
+		free(worker_slots[i].bodies);
+	}
+	free(worker_slots);
+	free((void *) unannounced);
+	free((void *) with_bodies);
+	free(payload);
+	worker_slots = NULL;
+	unannounced = NULL;
+	with_bodies = NULL;
+	payload = NULL;
+	payload_cap = 0;
+	is_armed = false;
+	turn_slot = -1;
+	next_slot = 0;
+}
+
 int
 ring_submission_fd(void)
 {

@@ -104,6 +104,8 @@ extern bool ring_arm_completions(void);
 
 /* ---- raft worker side (consensus thread unless said otherwise) ---- */
 extern void ring_attach_worker(void);
+/* gives back heap and descriptors; no other thread answers any more */
+extern void ring_detach_worker(void);
 extern int	ring_submission_fd(void);	/* eventfd */
 extern int	ring_attach_fd(void);		/* new backends announce themselves */
 extern void ring_accept_attachments(void);
