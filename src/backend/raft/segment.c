@@ -262,8 +262,8 @@ record_peek(Bytes file, uint64_t offset, RecordHeader *h)
 		return false;
 	memset(zeros, 0, sizeof(zeros));
 	return h->type >= ENTRY_COMMAND && h->type <= ENTRY_CONFIGURATION &&
-		h->length <= file.len - offset - SEGMENT_RECORD_BYTES &&
-		h->length <= SEGMENT_MAX_DATA_BYTES && h->batch > 0 &&
+		h->length <= SEGMENT_MAX_DATA_BYTES &&
+		segment_record_size(h->length) <= file.len - offset && h->batch > 0 &&
 		h->index > 0 && h->term > 0 &&
 		memcmp(pad.data, zeros, sizeof(zeros)) == 0;
 }
