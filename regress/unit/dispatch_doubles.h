@@ -49,6 +49,8 @@ typedef struct Answer
 	int			grpc_code;
 	uint8_t		bytes[65536];
 	size_t		len;
+	size_t		body_len;		/* that was not made into the answer */
+	size_t		request_bytes;	/* memory that the request had taken */
 } Answer;
 
 typedef struct World
@@ -205,6 +207,8 @@ double_finished(Request *req)
 	answer->len = size_min(req->answer.len, sizeof(answer->bytes));
 	if (answer->len > 0)
 		memcpy(answer->bytes, req->answer.data, answer->len);
+	answer->body_len = req->body.len;
+	answer->request_bytes = mcx_total_bytes(req->mcx);
 	world.req = NULL;
 	request_destroy(req);
 }

@@ -47,6 +47,7 @@ expect_error(ErrCode error)
 	assert_string_equal(err_info(world.answer.error)->symbol,
 						err_info(error)->symbol);
 	assert_int_equal(world.answer.len, 0);
+	assert_int_equal(world.answer.body_len, 0);
 }
 
 static void
@@ -601,6 +602,10 @@ nesting_bound_is_the_logs(void **state)
 	len = nest_txn(bytes, sizeof(bytes), LOGOP_MAX_TXN_DEPTH, put, sizeof(put));
 	double_send_bytes(RPC_KV_TXN, NULL, bytes_make(bytes, len));
 	expect_error(ERR_TOO_MANY_OPS);
+	/* an empty one at the bottom can still be unpacked */
+	len = nest_txn(bytes, sizeof(bytes), LOGOP_MAX_TXN_DEPTH, NULL, 0);
+	double_send_bytes(RPC_KV_TXN, NULL, bytes_make(bytes, len));
+	expect_error(ERR_TOO_MANY_OPS);
 	assert_int_equal(world.nsubmitted, 1);
 }
 
@@ -617,6 +622,7 @@ many_empty_operations_are_not_unpacked(void **state)
 	}
 	double_send_bytes(RPC_KV_TXN, NULL, bytes_make(bytes, 2 * n));
 	expect_error(ERR_TOO_MANY_OPS);
+	assert_true(world.answer.request_bytes < 16384);
 	free(bytes);
 }
 
