@@ -597,6 +597,30 @@ test_garbage(void **state)
 	tls_context_destroy(tls);
 }
 
+/* an established connection; the client's end stays with fds[1] alone */
+static Conn *
+shaken_hands(TlsContext *tls, int fds[2])
+{
+	SSL_CTX    *ctx = SSL_CTX_new(TLS_client_method());
+	ClientSide	side = {NULL};
+	Conn	   *conn;
+	SSL		   *ssl;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	fcntl(fds[1], F_SETFL, O_NONBLOCK);
+	conn = conn_create(fds[0], tls);
+	ssl = make_client(ctx, &side, fds[1]);
+	for (int i = 0; i < 10; i++)
+	{
+		SSL_do_handshake(ssl);
+		conn_handshake(conn);
+	}
+	assert_int_equal(conn_handshake(conn), CONN_OK);
+	SSL_free(ssl);
+	SSL_CTX_free(ctx);
+	return conn;
+}
+
 /* several records in one go: what OpenSSL has read ahead is not forgotten */
 static void
 test_pending(void **state)
@@ -632,9 +656,18 @@ test_pending(void **state)
 	assert_int_equal(total, 5000);
 	assert_int_equal(conn_read(conn, data, 300, &n), CONN_WANT_READ);
 	assert_false(conn_has_pending(conn));
+	/* takes the tickets, else the kernel makes a reset of the close */
+	SSL_read_ex(ssl, data, sizeof(data), &n);
 	SSL_free(ssl);
 	SSL_CTX_free(ctx);
-	/* a peer that has gone is an error and no SIGPIPE */
+	/* a peer that has gone without a word is gone; no SIGPIPE on writing */
+	close(fds[1]);
+	assert_int_equal(conn_read(conn, data, 300, &n), CONN_CLOSED);
+	assert_int_equal(conn_write(conn, "x", 1, &n), CONN_FAILED);
+	conn_destroy(conn);
+
+	/* and the same when writing finds out first */
+	conn = shaken_hands(tls, fds);
 	close(fds[1]);
 	assert_int_equal(conn_write(conn, "x", 1, &n), CONN_FAILED);
 	assert_string_equal(conn_error(conn), "TLS connection broke: Broken pipe");

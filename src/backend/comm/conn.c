@@ -313,6 +313,17 @@ tls_result(Conn *conn, int rc)
 		default:
 			break;
 	}
+	/*
+	 * A client that exits does not always say goodbye.  HTTP frames have their
+	 * own ends, so nothing can be cut off unseen.
+	 */
+	if (conn->is_established && ERR_GET_REASON(ERR_peek_error()) ==
+		SSL_R_UNEXPECTED_EOF_WHILE_READING)
+	{
+		ERR_clear_error();
+		conn->is_broken = true;
+		return CONN_CLOSED;
+	}
 	tls_error_text(text, sizeof(text));
 	return failed(conn, conn->is_established ? "TLS error: %s" :
 				  "TLS handshake failed: %s", text);

@@ -21,7 +21,7 @@ typedef enum ConnResult
 	CONN_OK,
 	CONN_WANT_READ,				/* call again when readable */
 	CONN_WANT_WRITE,
-	CONN_CLOSED,				/* the peer closed in order */
+	CONN_CLOSED,				/* the peer has closed */
 	CONN_FAILED					/* conn_error() says why */
 } ConnResult;
 
