@@ -472,9 +472,9 @@ test_more_roles_than_a_few(void **state)
 
 	for (int i = 0; i < 90; i++)
 	{
-		char		role[8];
-		char		begin[8];
-		char		end[8];
+		char		role[16];
+		char		begin[16];
+		char		end[16];
 
 		snprintf(role, sizeof(role), "n%02d", i);
 		/* n0, n01, n02 ... n09, n1, n11 ...: no key between them */
