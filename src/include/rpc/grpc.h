@@ -25,6 +25,7 @@ typedef struct GrpcOptions
 	ErrCode		refuse_with;
 } GrpcOptions;
 
+/* requests live in mcx and may outlive the session; the session has its own */
 extern GrpcSession *grpc_session_create(MemContext *mcx,
 										const GrpcOptions *options);
 extern void grpc_session_destroy(GrpcSession *session);
@@ -33,7 +34,8 @@ extern void grpc_session_destroy(GrpcSession *session);
 extern bool grpc_session_receive(GrpcSession *session, Bytes data);
 
 /*
- * The next bytes to send (empty: nothing now); good until the next call.
+ * The next bytes to send (empty: nothing now); good until the next pull,
+ * whatever else is called in between.
  */
 extern Bytes grpc_session_pull(GrpcSession *session);
 extern bool grpc_session_wants_output(const GrpcSession *session);
