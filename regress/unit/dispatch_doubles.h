@@ -19,7 +19,7 @@
 #include "dispatch/dispatch.h"
 #include "lib/pbwire.h"
 #include "mvcc/mvcc.h"
-#include "raft/member.h"
+#include "member/member.h"
 #include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
 #include "utils/guc.h"

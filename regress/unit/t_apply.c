@@ -3,7 +3,7 @@
  *	  Log entries in, state, rows and answers out; with the real stations
  *	  below and a table in memory instead of Berkeley DB.
  */
-/* needs: apply mvcc lease auth raft storage/bdb storage/ipc storage/lmgr storage/snap common proto utils/injection */
+/* needs: apply mvcc lease auth member storage/bdb storage/ipc storage/lmgr storage/snap common proto utils/injection */
 #include "server.h"
 
 /* system */
@@ -24,7 +24,7 @@
 #include "auth/token.h"
 #include "etcdserverpb.pb-c.h"
 #include "mvcc/mvcc.h"
-#include "raft/member.h"
+#include "member/member.h"
 #include "storage/bdb/kvrecord.h"
 #include "storage/bdb/tables.h"
 #include "storage/ipc/control.h"

@@ -2,7 +2,7 @@
  * t_member.c
  *	  Members as items in store memory and as records.
  */
-/* needs: raft storage/snap utils/injection */
+/* needs: member storage/snap */
 #include "server.h"
 
 /* system */
@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 /* this layer and below */
-#include "raft/member.h"
+#include "member/member.h"
 #include "storage/snap/store.h"
 
 static const MemberInfo example = {

@@ -9,7 +9,7 @@
  *
  * Each life of a worker is a child process, because a failure ends it.
  */
-/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease raft common utils/injection utils/guc utils/activity */
+/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member common utils/injection utils/guc */
 #include "server.h"
 
 /* system */
@@ -33,7 +33,7 @@
 /* this layer and below */
 #include "auth/authstate.h"
 #include "mvcc/mvcc.h"
-#include "raft/member.h"
+#include "member/member.h"
 #include "storage/bdb/kvrecord.h"
 #include "storage/bdb/persist.h"
 

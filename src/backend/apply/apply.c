@@ -33,7 +33,7 @@
 #include "auth/token.h"
 #include "common/logop.h"
 #include "mvcc/mvcc.h"
-#include "raft/member.h"
+#include "member/member.h"
 #include "storage/bdb/kvrecord.h"
 #include "storage/bdb/tables.h"
 #include "storage/ipc/control.h"

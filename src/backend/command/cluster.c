@@ -14,7 +14,7 @@
 #include "command/answer.h"
 #include "command/command.h"
 #include "dispatch/dispatch.h"
-#include "raft/member.h"
+#include "member/member.h"
 
 enum
 {

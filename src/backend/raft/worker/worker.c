@@ -26,7 +26,7 @@
 
 /* this layer and below */
 #include "common/logop.h"
-#include "raft/member.h"
+#include "member/member.h"
 #include "raft/worker.h"
 #include "storage/bdb/persist.h"
 #include "storage/ipc/control.h"

@@ -22,7 +22,7 @@
 #include "auth/authstate.h"
 #include "mvcc/mvcc.h"
 #include "persist_internal.h"
-#include "raft/member.h"
+#include "member/member.h"
 #include "storage/bdb/kvrecord.h"
 
 /* longest key that a message shows */

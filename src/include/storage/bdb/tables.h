@@ -14,7 +14,7 @@
  *	authRoles  role name                    role_encode()
  *	key        mod revision u64be, sub u32be  kvrecord.h
  *	lease      lease id u64be               (later)
- *	member     member id u64be              memberrecord, raft/member.h
+ *	member     member id u64be              memberrecord, member/member.h
  *	alarm      member id u64be, type u32be  (later)
  *	meta       "format", "clusterId", "memberId", "appliedIndex",
  *	           "appliedTerm", "kvRevision", "compactedRevision",

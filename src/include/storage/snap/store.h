@@ -45,7 +45,7 @@ typedef struct StoreVersion
 	uint64_t	auth_revision;	/* 1 in a fresh store */
 	bool		auth_enabled;
 
-	/* LeaseEntry (lease/lease.h), AlarmEntry, MemberEntry (raft/member.h) */
+	/* LeaseEntry (lease/lease.h), AlarmEntry, MemberEntry (member/member.h) */
 	CowTree		leases;
 	CowTree		alarms;
 	CowTree		members;

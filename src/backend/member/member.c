@@ -11,7 +11,7 @@
 #include "lib/buf.h"
 
 /* this layer and below */
-#include "raft/member.h"
+#include "member/member.h"
 #include "storage/bdb/tables.h"
 
 #define MEMBER_KEY_BYTES sizeof(uint64_t)

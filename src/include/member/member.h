@@ -2,8 +2,8 @@
  * member.h
  *	  A member of the cluster in the table and tree "members".
  */
-#ifndef RAFT_MEMBER_H
-#define RAFT_MEMBER_H
+#ifndef MEMBER_MEMBER_H
+#define MEMBER_MEMBER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,4 +40,4 @@ extern void member_put(StoreVersion *draft, const MemberInfo *info);
 extern void member_encode(const MemberInfo *info, Buf *out);
 extern bool member_decode(Bytes record, MemberInfo *info);
 
-#endif							/* RAFT_MEMBER_H */
+#endif							/* MEMBER_MEMBER_H */
