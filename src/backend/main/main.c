@@ -21,9 +21,7 @@
 #include "postmaster/postmaster.h"
 
 static bool take_flag(int *argc, char **argv, const char *flag);
-static void choose_data_dir(void);
 static void open_log(void);
-static LogLevel level_from_name(const char *name);
 
 int
 main(int argc, char **argv)
@@ -60,9 +58,7 @@ main(int argc, char **argv)
 		return 0;
 	}
 
-	choose_data_dir();
 	open_log();
-	elog_set_level(level_from_name(guc_log_level));
 	if (init_only)
 		return PostmasterInitialise();
 	return PostmasterMain();
@@ -85,18 +81,6 @@ take_flag(int *argc, char **argv, const char *flag)
 	return false;
 }
 
-/* As etcd: without data_dir, NAME.claviger where the server was started. */
-static void
-choose_data_dir(void)
-{
-	static char path[PATH_MAX];
-
-	if (guc_data_dir[0] != '\0')
-		return;
-	snprintf(path, sizeof(path), "%s.claviger", guc_name);
-	guc_data_dir = path;
-}
-
 static void
 open_log(void)
 {
@@ -115,27 +99,4 @@ open_log(void)
 		elog_fatal("could not open log file \"%s\": %s", guc_log_outputs,
 				   strerror(errno));
 	elog_set_fd(fd);
-}
-
-static LogLevel
-level_from_name(const char *name)
-{
-	static const struct
-	{
-		const char *name;
-		LogLevel	level;
-	}			levels[] = {
-		{"debug", LOG_LEVEL_DEBUG},
-		{"info", LOG_LEVEL_INFO},
-		{"warning", LOG_LEVEL_WARNING},
-		{"warn", LOG_LEVEL_WARNING},
-		{"error", LOG_LEVEL_ERROR},
-	};
-
-	for (size_t i = 0; i < lengthof(levels); i++)
-	{
-		if (strcmp(levels[i].name, name) == 0)
-			return levels[i].level;
-	}
-	return LOG_LEVEL_INFO;
 }

@@ -47,7 +47,7 @@ GUC_INT(election_timeout, 1000, 10, 50000, "ms", GUC_START, "Time without a lead
 GUC_INT(quota_backend_bytes, 0, INT64_MIN, INT64_MAX, "bytes", GUC_START, "Quota on stored bytes; 0 means 2 GiB, negative means none.")
 GUC_INT(max_txn_ops, 128, 1, 100000, "", GUC_START, "Greatest number of operations in a transaction.")
 GUC_INT(max_request_bytes, 1572864, 1024, 104857600, "bytes", GUC_START, "Greatest size of a request.")
-GUC_INT(max_concurrent_streams, 1000, 1, 1000000, "", GUC_RELOAD, "Greatest number of requests at one time on a connection.")
+GUC_INT(max_concurrent_streams, 1000, 1, 4294967295, "", GUC_RELOAD, "Greatest number of requests at one time on a connection.")
 GUC_INT(max_connections, 1000, 1, 60000, "", GUC_START, "Greatest number of client connections.")
 GUC_INT(shared_memory_size, 0, 0, INT64_MAX, "bytes", GUC_START, "Address space reserved for the store; 0 means four times the quota and 8 GiB more.")
 GUC_INT(snapshot_max_age, 10000, 100, 3600000, "ms", GUC_RELOAD, "Longest time one request may read one snapshot of the store.")
