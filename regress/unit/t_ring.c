@@ -24,10 +24,14 @@
 
 /* libraries */
 #include <cmocka.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "storage/ipc/control.h"
@@ -99,6 +103,18 @@ teardown(void **state)
 	return 0;
 }
 
+/*
+ * The test process is the store's writer, which marks free memory for ASan.  A
+ * real backend does not descend from the writer and has no such marks.
+ */
+static void
+see_all_of_the_store(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	__asan_unpoison_memory_region(store_base(), store_reserved_bytes());
+#endif
+}
+
 static Backend
 start_backend(void (*run) (void))
 {
@@ -116,6 +132,7 @@ start_backend(void (*run) (void))
 	if (backend.pid == 0)
 	{
 		alarm(DEADLINE_MS / 1000);
+		see_all_of_the_store();
 		close(go[1]);
 		close(report[0]);
 		child_go = go[0];
@@ -471,6 +488,90 @@ test_no_wakeup_is_lost(void **state)
 		ring_complete(slot, generation, &answer);
 		ring_flush_completions();
 	}
+	assert_ended_well(&backend);
+}
+
+/* the same without a pause on the backend's side, for as long as it may take */
+#define BUSY_MS 300
+
+static void
+run_busy_ping_backend(void)
+{
+	int64_t		end_ms = clock_monotonic_ms() + BUSY_MS;
+	Completion	done;
+	uint64_t	n;
+
+	for (n = 0; n % 64 != 0 || clock_monotonic_ms() < end_ms; n++)
+	{
+		CHECK(ring_submit(SUBMIT_READ, n, BYTES_EMPTY));
+		while (!ring_completion_next(&done))
+			CHECK(clock_monotonic_ms() < end_ms + DEADLINE_MS / 2);
+		CHECK(done.request_id == n);
+		ring_completion_done();
+		for (volatile uint64_t delay = n * 7 % 300; delay > 0; delay--)
+			continue;
+	}
+	CHECK(ring_submit(SUBMIT_READ, FORGET_ID, BYTES_EMPTY));
+}
+
+static void
+test_no_submission_is_overlooked(void **state)
+{
+	Backend		backend = start_backend(run_busy_ping_backend);
+	uint32_t	slot;
+	uint64_t	generation;
+	Submission	sub;
+
+	for (;;)
+	{
+		Completion	answer;
+
+		await_submission(&slot, &generation, &sub);
+		if (sub.request_id == FORGET_ID)
+			break;
+		answer = answer_to(sub.request_id);
+		ring_complete(slot, generation, &answer);
+		ring_flush_completions();
+	}
+	assert_ended_well(&backend);
+}
+
+/* what comes between the last look and going to sleep must be seen */
+static void
+run_arm_late(void)
+{
+	Completion	done;
+
+	CHECK(ring_submit(SUBMIT_READ, 5, BYTES_EMPTY));
+	CHECK(!ring_completion_next(&done));
+	pause_here();
+	CHECK(!ring_arm_completions());
+	CHECK(ring_completion_next(&done) && done.request_id == 5);
+	ring_completion_done();
+	CHECK(ring_arm_completions());
+}
+
+static void
+test_arming_looks_again(void **state)
+{
+	Backend		backend;
+	uint32_t	slot;
+	uint64_t	generation;
+	Submission	sub;
+	Completion	answer = answer_to(5);
+
+	assert_false(ring_submission_next(&slot, &generation, &sub));
+	backend = start_backend(run_arm_late);
+	wait_paused(&backend);
+	assert_false(ring_arm_submissions());
+	assert_true(ring_submission_next(&slot, &generation, &sub));
+	/* the slot's turn is not over: no sleep before it is */
+	assert_false(ring_arm_submissions());
+	assert_false(ring_submission_next(&slot, &generation, &sub));
+	assert_true(ring_arm_submissions());
+	ring_complete(slot, generation, &answer);
+	ring_flush_completions();
+	let_on(&backend);
 	assert_ended_well(&backend);
 }
 
@@ -888,6 +989,7 @@ test_successor_hears_nothing_of_the_dead(void **state)
 	size_t		used_before = store_bytes_used();
 	Backend		dead = start_backend(run_die_with_everything_open);
 	Completion	late = answer_to(100);
+	uint64_t	posted;
 	Backend		next;
 	uint32_t	slot;
 	uint64_t	generation;
@@ -914,7 +1016,10 @@ test_successor_hears_nothing_of_the_dead(void **state)
 	/* the late answer, with its body, reaches nobody */
 	late.request_id = 5;
 	late.body = store_alloc(64);
+	posted = atomic_load(&ring_places.controls[dead.slot].posted);
 	ring_complete((uint32_t) dead.slot, dead.generation, &late);
+	assert_int_equal(atomic_load(&ring_places.controls[dead.slot].posted),
+					 posted);
 	await_submission(&slot, &generation, &sub);
 	assert_int_equal(slot, next.slot);
 	assert_int_equal(generation, next.generation);
@@ -957,6 +1062,108 @@ test_entry_for_the_dead_is_passed_over(void **state)
 	for (int i = 0; i < NSLOTS; i++)
 		assert_served();
 	backend = start_backend(run_with_foreign_entry);
+	assert_ended_well(&backend);
+}
+
+static void
+run_submit_after_the_worker_looked(void)
+{
+	/* set the bit with nothing to submit: the worker looks, and finds us */
+	atomic_fetch_or(&ring_places.shared->pending[0],
+					UINT64_C(1) << control_own_slot());
+	pause_here();
+	CHECK(ring_submit(SUBMIT_READ, 5, BYTES_EMPTY));
+}
+
+static void
+test_successor_begins_with_an_empty_ring(void **state)
+{
+	Backend		backend;
+	uint32_t	slot;
+	uint64_t	generation;
+	Submission	sub;
+
+	/* a slot of which much has been consumed, the only one to be had */
+	for (int i = 1; i < NSLOTS; i++)
+		assert_int_equal(control_claim_slot(), i - 1);
+	backend = start_backend(run_flood_backend);
+	wait_paused(&backend);
+	assert_int_equal(answer_all(), 500);
+	let_on(&backend);
+	assert_ended_well(&backend);
+
+	backend = start_backend(run_submit_after_the_worker_looked);
+	wait_paused(&backend);
+	assert_false(ring_submission_next(&slot, &generation, &sub));
+	let_on(&backend);
+	await_submission(&slot, &generation, &sub);
+	assert_int_equal(sub.request_id, 5);
+	assert_ended_well(&backend);
+}
+
+static void
+run_submit_payload_2(void)
+{
+	uint8_t		buffer[64];
+
+	memset(buffer, '2', sizeof(buffer));
+	CHECK(ring_submit(SUBMIT_LOGOP, 2, bytes_make(buffer, sizeof(buffer))));
+	pause_here();
+}
+
+static void
+run_submit_payload_1(void)
+{
+	uint8_t		buffer[64];
+
+	memset(buffer, '1', sizeof(buffer));
+	CHECK(ring_submit(SUBMIT_LOGOP, 1, bytes_make(buffer, sizeof(buffer))));
+	pause_here();
+}
+
+static void *
+change_hands(void *arg)
+{
+	Backend    *backend = arg;
+
+	/* the worker sleeps in the middle of its copy meanwhile */
+	nanosleep(&(struct timespec) {.tv_nsec = 50000000}, NULL);
+	kill(backend->pid, SIGKILL);
+	end_backend(backend);
+	*backend = start_backend(run_submit_payload_2);
+	wait_paused(backend);
+	return NULL;
+}
+
+/* header of the dead owner, payload of the successor: nobody may see that */
+static void
+test_slot_changes_hands_under_the_copying_worker(void **state)
+{
+	Backend		backend;
+	pthread_t	postmaster;
+	uint32_t	slot;
+	uint64_t	generation;
+	Submission	sub;
+
+	/* a slot that has been used, so that the successor has the same one */
+	for (int i = 1; i < NSLOTS; i++)
+		assert_int_equal(control_claim_slot(), i - 1);
+	backend = start_backend(run_submit_payload_1);
+	wait_paused(&backend);
+	setenv("CLAVIGER_INJECT", "ring-copying@1=sleep:400", 1);
+	injection_reload();
+	assert_int_equal(pthread_create(&postmaster, NULL, change_hands, &backend),
+					 0);
+	assert_true(ring_submission_next(&slot, &generation, &sub));
+	pthread_join(postmaster, NULL);
+	unsetenv("CLAVIGER_INJECT");
+	injection_reload();
+	assert_int_equal(generation, backend.generation);
+	assert_int_equal(sub.request_id, 2);
+	assert_int_equal(sub.payload.len, 64);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(sub.payload.data[i], '2');
+	let_on(&backend);
 	assert_ended_well(&backend);
 }
 
@@ -1192,6 +1399,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_RINGS(test_stream_of_random_sizes),
 		WITH_RINGS(test_no_wakeup_is_lost),
+		WITH_RINGS(test_no_submission_is_overlooked),
+		WITH_RINGS(test_arming_looks_again),
 		WITH_RINGS(test_answer_before_the_eventfd_has_arrived),
 		WITH_RINGS(test_full_rings_refuse_and_recover),
 		WITH_RINGS(test_quiet_backend_stays_at_the_front),
@@ -1201,6 +1410,8 @@ main(void)
 		WITH_RINGS(test_unread_answers_are_bounded),
 		WITH_RINGS(test_successor_hears_nothing_of_the_dead),
 		WITH_RINGS(test_entry_for_the_dead_is_passed_over),
+		WITH_RINGS(test_successor_begins_with_an_empty_ring),
+		WITH_RINGS(test_slot_changes_hands_under_the_copying_worker),
 		WITH_RINGS(test_reaping_gives_memory_back),
 		WITH_RINGS(test_kill_nine_at_any_moment),
 		WITH_RINGS(test_descriptors_stay_bounded),

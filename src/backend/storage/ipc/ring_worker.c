@@ -28,6 +28,7 @@
 
 /* lib and utils */
 #include "utils/elog.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -419,6 +420,7 @@ take_record(uint32_t slot, Submission *submission)
 		payload_cap = align_up(record.payload_bytes, 4096);
 		payload = xrealloc(payload, payload_cap);
 	}
+	(void) INJECTION_POINT("ring-copying");
 	ring_copy_out(slot, ws->tail + sizeof(record), payload,
 				  record.payload_bytes);
 	if (!copy_was_of(slot, generation))
