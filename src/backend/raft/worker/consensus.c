@@ -89,7 +89,8 @@ typedef struct Consensus
 	uint32_t	nreads;
 	uint32_t	cap_reads;
 
-	RaftEntry  *publish;		/* to propose when we lead, or NULL */
+	uint64_t	own_id;
+	bool		has_published;	/* has looked whether it must, after start */
 	uint64_t	compacted;
 	bool		is_throttled;
 	bool		is_muted;		/* submissions are not watched */
@@ -138,7 +139,7 @@ consensus_init(const ConsensusStart *start)
 
 	me.log_dir = start->log_dir;
 	me.death_fd = start->death_fd;
-	me.publish = start->publish;
+	me.own_id = start->engine.id;
 	me.scratch = mcx_create(NULL, "submission");
 	me.first_inflight = me.next_index = start->engine.applied_index + 1;
 	open_descriptors();
@@ -387,7 +388,7 @@ take_submissions(bool *has_more)
 	}
 	if (n > 0)
 		propose(batch, n);
-	if (me.role == ENGINE_LEADER && me.publish != NULL && me.may_read)
+	if (me.role == ENGINE_LEADER && me.may_read && !me.has_published)
 		propose_publish();
 }
 
@@ -494,13 +495,16 @@ propose(RaftEntry **batch, uint32_t n)
 	follow(&update, batch);
 }
 
+/* Once after the start, when what the log says of us has been applied. */
 static void
 propose_publish(void)
 {
-	RaftEntry  *entry = me.publish;
+	RaftEntry  *entry = publish_entry(store_pin(), me.own_id);
 
-	me.publish = NULL;
-	propose(&entry, 1);
+	store_unpin();
+	me.has_published = true;
+	if (entry != NULL)
+		propose(&entry, 1);
 }
 
 /* ---- what the engine wants ---- */

@@ -62,8 +62,6 @@ static void on_durable(void *arg, uint64_t index, uint64_t term);
 static RaftLog *load_log(const PersistMeta *meta, Loaded *loaded);
 static void take_entry(void *arg, const LogEntry *entry);
 static void start(const PersistMeta *meta, RaftLog *log, Loaded *loaded);
-static RaftEntry *make_publish(const PersistMeta *meta);
-static bool is_published(const LogOp *op);
 static void own_address(const PersistMeta *meta, char *address);
 
 void
@@ -234,7 +232,6 @@ start(const PersistMeta *meta, RaftLog *log, Loaded *loaded)
 		.death_fd = death_fd,
 		.replay = loaded->replay,
 		.nreplay = loaded->nreplay,
-		.publish = make_publish(meta),
 	};
 
 	if (!vote_load(log_dir, &s.engine.term, &s.engine.voted_for, error,
@@ -252,55 +249,6 @@ start(const PersistMeta *meta, RaftLog *log, Loaded *loaded)
 	consensus_init(&s);
 	free(loaded->entries);
 	free(loaded->replay);
-}
-
-/*
- * What this member says of itself, if the table "members" says something
- * else: an entry to propose once we lead.
- */
-static RaftEntry *
-make_publish(const PersistMeta *meta)
-{
-	LogOp		op = {
-		.kind = LOGOP_MEMBER_PUBLISH,
-		.identity.kind = IDENTITY_INTERNAL,
-		.member = {
-			.id = meta->member_id,
-			.name = bytes_from_cstr(guc_name),
-			.client_urls = bytes_from_cstr(guc_advertise_client_urls),
-			.peer_urls = bytes_from_cstr(guc_initial_advertise_peer_urls),
-		},
-	};
-	RaftEntry  *entry;
-	Buf			encoded;
-
-	if (is_published(&op))
-		return NULL;
-	buf_init(&encoded, NULL);
-	logop_encode(&op, &encoded);
-	entry = entry_create(buf_bytes(&encoded));
-	buf_free(&encoded);
-	return entry;
-}
-
-/* as of the tables; if the log has it already, it is published once more */
-static bool
-is_published(const LogOp *op)
-{
-	const StoreVersion *v = store_draft();
-	uint8_t		key[8];
-	const CowItem *item;
-	MemberInfo	info;
-
-	for (int i = 0; i < 8; i++)
-		key[i] = (uint8_t) (op->member.id >> (56 - 8 * i));
-	item = cowtree_get(&v->members, bytes_make(key, sizeof(key)));
-	if (item == NULL)
-		return false;
-	info = member_info((const MemberEntry *) item);
-	return bytes_equal(info.name, op->member.name) &&
-		bytes_equal(info.client_urls, op->member.client_urls) &&
-		bytes_equal(info.peer_urls, op->member.peer_urls);
 }
 
 static void

@@ -54,8 +54,6 @@ typedef struct ConsensusStart
 	/* entries after engine.applied_index, in order; taken over */
 	RaftEntry **replay;
 	uint32_t	nreplay;
-	/* an internal operation to propose once we lead; NULL: none; taken over */
-	RaftEntry  *publish;
 } ConsensusStart;
 
 extern void consensus_init(const ConsensusStart *start);
@@ -93,6 +91,14 @@ extern void applythread_want_wakeups(bool on);
 /* a configuration that has been applied since the last call */
 extern bool applythread_take_configuration(uint64_t *index, Buf *out);
 extern void applythread_stop(void);	/* finishes what is queued */
+
+/* ---- publish.c ---- */
+
+/*
+ * The entry that makes the version say of this member what the settings say,
+ * or NULL if it does already.  The caller has pinned the version.
+ */
+extern RaftEntry *publish_entry(const StoreVersion *v, uint64_t member_id);
 
 /* for ApplyPersist: to storage/bdb/persist.h */
 extern const ApplyPersist applythread_persist;
