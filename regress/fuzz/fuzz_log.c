@@ -7,7 +7,7 @@
  * chain as far as it goes.  Found entries must lie inside the file and be in
  * order, and what was found must be found again when it is written anew.
  */
-/* needs: raft storage/snap utils/injection */
+/* needs: raft utils/injection */
 #include "server.h"
 
 /* libraries */

@@ -2,7 +2,7 @@
  * t_engine.c
  *	  The engine with one voter: nothing is committed before it is on disk.
  */
-/* needs: raft storage/snap utils/injection */
+/* needs: raft utils/injection */
 #include "server.h"
 
 /* system */

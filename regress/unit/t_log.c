@@ -3,7 +3,7 @@
  *	  The raft log: there and back, recycling, torn writes, damage, failing
  *	  system calls.
  */
-/* needs: raft storage/snap utils/injection */
+/* needs: raft utils/injection */
 #include "server.h"
 
 /* system */

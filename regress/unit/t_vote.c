@@ -2,7 +2,7 @@
  * t_vote.c
  *	  Term and vote on disk.
  */
-/* needs: raft storage/snap utils/injection */
+/* needs: raft utils/injection */
 #include "server.h"
 
 /* system */
