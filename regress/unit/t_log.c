@@ -611,6 +611,33 @@ test_damage_in_an_earlier_segment(void **state)
 	free(sound);
 }
 
+/* a segment gets its name when its first batch is on disk: no torn write */
+static void
+test_damage_in_a_first_batch(void **state)
+{
+	RaftLog    *log = create(1);
+	uint8_t    *sound;
+	size_t		size;
+
+	assert_int_equal(append_range(log, 1, 9, 1), 0);
+	assert_int_equal(append_range(log, 8, 9, 2), 0);
+	log_close(log);
+	assert_int_equal(count_files("", ".log"), 2);
+	sound = read_file(2, &size);
+	for (size_t i = 0; i < SEGMENT_RECORD_BYTES; i++)
+	{
+		expect_damage(2, sound, size, SEGMENT_HEADER_BYTES + i, 8);
+		expect_damage(2, sound, size, SEGMENT_HEADER_BYTES + entry_size(8) + i,
+					  9);
+	}
+	load_and_close(9);
+	memset(sound + SEGMENT_HEADER_BYTES, 0, size - SEGMENT_HEADER_BYTES);
+	write_file(2, sound, size);
+	assert_null(load(0));
+	assert_non_null(strstr(error, "first batch"));
+	free(sound);
+}
+
 static void
 test_missing_segments(void **state)
 {
@@ -872,6 +899,7 @@ main(void)
 		LOG_TEST(test_torn_batch_with_later_parts),
 		LOG_TEST(test_damage_in_the_middle),
 		LOG_TEST(test_damage_in_an_earlier_segment),
+		LOG_TEST(test_damage_in_a_first_batch),
 		LOG_TEST(test_missing_segments),
 		LOG_TEST(test_each_call_fails),
 		LOG_TEST(test_create_fails),

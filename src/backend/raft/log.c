@@ -569,6 +569,15 @@ read_segment(RaftLog *log, uint32_t i, Loader *loader, char *error,
 	else
 		segment_scan(file, &header, deliver, loader, &scan);
 	free(data);
+	/*
+	 * All but the one that log_create() made were named when their first batch
+	 * had been synced.
+	 */
+	if (scan.end != SEGMENT_DAMAGED && scan.end_batch == 1 && info->number > 1)
+	{
+		scan.end = SEGMENT_DAMAGED;
+		scan.why = "its first batch is not whole, and was once";
+	}
 
 	/* damage behind what a later segment replaced harms nobody */
 	if (scan.end == SEGMENT_DAMAGED && scan.next_index <= loader->limit)

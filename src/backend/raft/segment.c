@@ -81,7 +81,7 @@ static void record_encode(SegmentChain *chain, const LogEntry *entry,
 static bool record_peek(Bytes file, uint64_t offset, RecordHeader *h);
 static bool record_is_sound(Bytes file, const SegmentChain *chain,
 							const RecordHeader *h);
-static void judge_end(Bytes file, uint32_t bad_batch, SegmentScan *scan);
+static void judge_end(Bytes file, SegmentScan *scan);
 
 void
 segment_header_encode(SegmentHeader *header, uint8_t out[SEGMENT_HEADER_BYTES])
@@ -208,15 +208,13 @@ segment_scan(Bytes file, const SegmentHeader *header,
 		scan->last_term = h.term;
 		left = h.left;
 	}
-	judge_end(file, left > 0 ? scan->chain.batch : scan->chain.batch + 1, scan);
+	scan->end_batch = scan->chain.batch + (left > 0 ? 0 : 1);
+	judge_end(file, scan);
 }
 
-/*
- * Records end at scan->chain.offset; what would have come next belonged to
- * bad_batch.  See the head of this file.
- */
+/* Records end at scan->chain.offset: why?  See the head of this file. */
 static void
-judge_end(Bytes file, uint32_t bad_batch, SegmentScan *scan)
+judge_end(Bytes file, SegmentScan *scan)
 {
 	uint64_t	most = file.len / SEGMENT_RECORD_BYTES;
 	RecordHeader h;
@@ -231,9 +229,9 @@ judge_end(Bytes file, uint32_t bad_batch, SegmentScan *scan)
 		if (likely(le32toh(tag) != scan->chain.tag))
 			continue;
 		if (!record_peek(file, at, &h) || h.index < scan->next_index ||
-			h.index - scan->next_index > most || h.batch < bad_batch)
+			h.index - scan->next_index > most || h.batch < scan->end_batch)
 			continue;
-		if (h.batch > bad_batch)
+		if (h.batch > scan->end_batch)
 		{
 			scan->end = SEGMENT_DAMAGED;
 			scan->why = "a record is damaged, and later ones follow it";

@@ -56,6 +56,7 @@ typedef struct SegmentScan
 	SegmentChain chain;			/* behind the last sound record */
 	uint64_t	next_index;		/* first_index when there is no record */
 	uint64_t	last_term;		/* 0 when there is no record */
+	uint32_t	end_batch;		/* what would have come next belongs to it */
 	const char *why;			/* SEGMENT_DAMAGED: a literal */
 } SegmentScan;
 

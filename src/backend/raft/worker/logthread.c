@@ -28,6 +28,12 @@
 
 /* so long without work, and a spare segment is made ready */
 #define IDLE_MS 50
+/*
+ * A busy log takes a step after so many bytes, after the batch has been
+ * reported: a few small delays, and not one of a whole segment's writing when
+ * the next is needed.  A step is 1 MB.
+ */
+#define BUSY_STEP_BYTES (512 * 1024)
 
 typedef struct EntryQueue
 {
@@ -53,6 +59,7 @@ static EntryQueue writing;
 static LogEntry *batch;
 static uint32_t batch_cap;
 static bool has_spare;
+static uint64_t unprepared_bytes;	/* written since the last step to a spare */
 
 static void *logthread_main(void *arg);
 static bool take_work(uint64_t *trim, bool *is_idle);
@@ -214,6 +221,10 @@ write_batch(void)
 	persisted_term = batch[n - 1].term;
 	pthread_mutex_unlock(&lock);
 	consensus_wake();
+
+	unprepared_bytes += bytes;
+	if (unprepared_bytes >= BUSY_STEP_BYTES)
+		prepare_spare();
 }
 
 static void
@@ -221,6 +232,7 @@ prepare_spare(void)
 {
 	int			rc = log_prepare_spare(raft_log);
 
+	unprepared_bytes = 0;
 	/* PANIC: see the head of this file */
 	if (rc != 0 && rc != EAGAIN)
 		elog_panic("could not prepare a segment of the log: %s", strerror(rc));
