@@ -25,6 +25,7 @@
 
 /* lib and utils */
 #include "utils/elog.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "apply/apply.h"
@@ -175,7 +176,10 @@ apply_idle_step(ApplyState *apply)
 	apply->nremoved = 0;
 	done = mvcc_compact_step(store_draft(), IDLE_STEP_KEYS, &apply->on_removed);
 	if (apply->nremoved > 0)
+	{
+		(void) INJECTION_POINT("compact-step");
 		store_publish();
+	}
 	store_reclaim();
 	return !done;
 }

@@ -26,6 +26,7 @@
 
 /* lib and utils */
 #include "utils/elog.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -99,6 +100,7 @@ hashpool_submit(HashJob *job)
 		hashslot_leave();
 		return ERR_INTERNAL;
 	}
+	(void) INJECTION_POINT("hashpool-entered");
 	job->error = ERR_NONE;
 	job->matches = false;
 	lwlock_acquire(&lock);
@@ -169,6 +171,7 @@ run_jobs(void *unused)
 
 		run_job(job);
 		hashslot_release(hash_slot);
+		(void) INJECTION_POINT("hashslot-released");
 		hashslot_leave();
 		put_done(job);
 	}

@@ -110,7 +110,9 @@ attach(const BackendStart *start)
 	if (start->slot < 0)
 		return;
 
+	(void) INJECTION_POINT("slot-before-attach");
 	control_attach_slot(start->slot);
+	(void) INJECTION_POINT("slot-after-attach");
 	control_set_peer(conn_peer_name(backend.conn));
 	atomic_store(&control_self()->state, SLOT_HANDSHAKE);
 	backend.has_slot = true;
@@ -154,6 +156,7 @@ handshake(void)
 	{
 		ConnResult	result = conn_handshake(backend.conn);
 
+		(void) INJECTION_POINT("tls-handshake");
 		switch (result)
 		{
 			case CONN_OK:
@@ -502,6 +505,7 @@ reload_if_asked(void)
 static void
 end_process(int status)
 {
+	(void) INJECTION_POINT("backend-before-exit");
 	if (backend.session != NULL)
 		grpc_session_destroy(backend.session);
 	conn_destroy(backend.conn);

@@ -39,6 +39,7 @@
 #include "utils/clock.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "comm/tls.h"
@@ -136,6 +137,7 @@ PostmasterMain(void)
 
 	children_init((uint32_t) guc_max_connections + AUXILIARY_SLOTS);
 	create_shared_memory();
+	(void) INJECTION_POINT("postmaster-memory-made");
 	start_raft_worker();
 	run_loop();
 
@@ -367,6 +369,7 @@ check_worker_ready(void)
 	if (!atomic_load(&store_raft_status()->is_ready))
 		return;
 	worker_was_ready = true;
+	(void) INJECTION_POINT("postmaster-worker-ready");
 	set_state(PM_RUNNING);
 	watch_listeners(true);
 	publish_pidfile("ready");
@@ -565,6 +568,7 @@ on_client_exit(const Child *child, int status)
 					 WTERMSIG(status));
 	if (child->slot >= 0)
 		control_reap_slot(child->slot);
+	(void) INJECTION_POINT("postmaster-slot-reaped");
 }
 
 static void
@@ -576,6 +580,7 @@ restart_if_empty(void)
 	ring_close_fds();
 	control_destroy();
 	store_destroy();
+	(void) INJECTION_POINT("postmaster-before-restart");
 	create_shared_memory();
 	start_raft_worker();
 }

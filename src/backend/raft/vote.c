@@ -205,6 +205,8 @@ slot_write(int fd, const Vote *vote)
 			   (off_t) (vote->sequence % 2) * SLOT_BYTES) !=
 		(ssize_t) buf.len)
 		rc = errno != 0 ? errno : EIO;
+	if (rc == 0)
+		rc = INJECTION_POINT("vote-before-sync");
 	if (rc == 0 && fdatasync(fd) != 0)
 		rc = errno;
 	buf_free(&buf);

@@ -12,6 +12,10 @@
  *	error:N		the point returns errno N (1 to 4095)
  *	sleep:MS	wait so many milliseconds, then go on
  *
+ * "point?/path=kill" fires when the file /path or /path.PID (the pid of who
+ * passes) is there, and removes it: so a test arms a point of a running
+ * server, for whoever comes first or for one process, and it fires once.
+ *
  * Passages are counted per process; a child goes on counting from what its
  * parent had.  The same point may be named more than once (point@1=..,
  * point@2=..).

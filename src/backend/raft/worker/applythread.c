@@ -20,6 +20,7 @@
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -235,30 +236,37 @@ apply_batch(RaftEntry *first)
 		uint64_t	bytes = 0;
 		uint32_t	n = 0;
 
+		(void) INJECTION_POINT("apply-before-batch");
 		apply_batch_begin(apply_state);
 		while (first != NULL && n < BATCH_ENTRIES)
 		{
 			applied[n].entry = first;
 			apply_one(first, &applied[n].result);
+			(void) INJECTION_POINT("apply-entry-done");
 			bytes += entry_bytes(first);
 			n++;
 			first = first->next;
 		}
+		(void) INJECTION_POINT("apply-before-publish");
 		apply_batch_end(apply_state);
+		(void) INJECTION_POINT("apply-after-publish");
 		atomic_store(&applied_index, applied[n - 1].entry->log.index);
 
 		for (uint32_t i = 0; i < n; i++)
 		{
 			answer(&applied[i]);
+			(void) INJECTION_POINT("apply-answered");
 			free(applied[i].entry);
 		}
 		ring_flush_completions();
+		(void) INJECTION_POINT("apply-after-flush");
 		atomic_fetch_sub(&pending_entries, n);
 		atomic_fetch_sub(&pending_bytes, bytes);
 		if (atomic_load(&wants_wakeups))
 			consensus_wake();
 		/* may wait for the disk, with everybody answered */
 		submit_changes();
+		(void) INJECTION_POINT("apply-after-submit");
 		ring_collect_bodies();
 	}
 }
@@ -319,6 +327,7 @@ idle_round(uint32_t *quiet)
 	bool		is_more = apply_idle_step(apply_state);
 	size_t		waiting;
 
+	(void) INJECTION_POINT("apply-idle");
 	/* removals belong to the index that they were made at */
 	if (has_changes)
 		submit_changes();

@@ -33,6 +33,7 @@
 #include "lib/buf.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -157,17 +158,22 @@ raft_initialise_data_dir(const char *data_dir)
 	char		path[PATH_MAX];
 	char		text[128];
 
+	(void) INJECTION_POINT("init-begin");
 	write_file(data_dir, PROGRESS_FILE, "initialisation is running\n");
 	sync_dir(data_dir);
+	(void) INJECTION_POINT("init-announced");
 	make_empty_dir(data_dir, "tables");
 	make_empty_dir(data_dir, "log");
+	(void) INJECTION_POINT("init-dirs-made");
 	make_first_state(data_dir);
 	sync_dir(data_dir);
+	(void) INJECTION_POINT("init-before-marker");
 
 	snprintf(text, sizeof(text), "format %d\nmade by claviger %s\n",
 			 DATA_FORMAT, CLAVIGER_VERSION);
 	write_file(data_dir, MARKER_FILE, text);
 	sync_dir(data_dir);
+	(void) INJECTION_POINT("init-after-marker");
 	path_in(path, data_dir, PROGRESS_FILE);
 	if (unlink(path) != 0)
 		elog_fatal("could not remove \"%s\": %s", path, strerror(errno));
@@ -328,6 +334,7 @@ write_file(const char *dir, const char *name, const char *text)
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		elog_fatal("could not create \"%s\": %s", path, strerror(errno));
+	(void) INJECTION_POINT("init-file-opened");
 	if (write(fd, text, len) != (ssize_t) len || fsync(fd) != 0)
 		elog_fatal("could not write \"%s\": %s", path, strerror(errno));
 	close(fd);
@@ -415,10 +422,12 @@ make_first_state(const char *data_dir)
 	persist_initialise(&bdb_table_ops, path, &meta);
 	buf_free(&meta.configuration);
 	sync_dir(path);
+	(void) INJECTION_POINT("init-tables-made");
 
 	path_in(path, data_dir, "log");
 	if (!log_create(&options, FIRST_INDEX + 1, error, sizeof(error)))
 		elog_fatal("%s", error);
+	(void) INJECTION_POINT("init-log-made");
 	rc = vote_create(path, FIRST_TERM, 0);
 	if (rc != 0)
 		elog_fatal("could not make the vote file in \"%s\": %s", path,

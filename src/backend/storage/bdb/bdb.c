@@ -35,6 +35,7 @@
 
 /* lib and utils */
 #include "utils/elog.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -154,6 +155,8 @@ bdb_open(const char *dir, bool create, TableEnv **result)
 	strcpy(env->dir, dir);
 	rc = environment_open(env);
 	if (rc == 0)
+		rc = INJECTION_POINT("bdb-recovered");
+	if (rc == 0)
 		rc = tables_open(env, create);
 	/* new names: tables, first log file */
 	if (rc == 0 && create)
@@ -243,6 +246,8 @@ bdb_checkpoint(TableEnv *env)
 {
 	int			rc = env->env->txn_checkpoint(env->env, 0, 0, 0);
 
+	if (rc == 0)
+		rc = INJECTION_POINT("bdb-checkpointed");
 	/* log files that began since then have names of their own */
 	return rc != 0 ? rc : sync_dir(env->dir);
 }

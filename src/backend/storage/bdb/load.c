@@ -17,6 +17,7 @@
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "auth/authstate.h"
@@ -77,7 +78,9 @@ load_tables(const TableOps *ops, TableEnv *env, PersistMeta *meta)
 	load_table(&loader, TABLE_MEMBER, load_member);
 	load_table(&loader, TABLE_LEASE, refuse_record);
 	load_table(&loader, TABLE_ALARM, refuse_record);
+	(void) INJECTION_POINT("load-before-keys");
 	load_table(&loader, TABLE_KEY, load_key);
+	(void) INJECTION_POINT("load-after-keys");
 	nversions = loader.nrecords;
 
 	draft->kv_revision = meta->kv_revision;

@@ -119,7 +119,10 @@ persist_initialise(const TableOps *ops, const char *dir,
 				   ops->text(NULL, rc));
 	if ((rc = ops->txn_begin(env)) != 0 ||
 		(rc = initialise_records(ops, env, meta)) != 0 ||
-		(rc = ops->commit(env)) != 0 || (rc = ops->checkpoint(env)) != 0)
+		(rc = INJECTION_POINT("init-records-written")) != 0 ||
+		(rc = ops->commit(env)) != 0 ||
+		(rc = INJECTION_POINT("init-records-committed")) != 0 ||
+		(rc = ops->checkpoint(env)) != 0)
 		elog_fatal("could not write the first records of the tables in "
 				   "\"%s\": %s", dir, ops->text(env, rc));
 	ops->close(env);
@@ -382,6 +385,7 @@ write_batches(Batch *first)
 	for (Batch *batch = first; batch != NULL; batch = batch->next)
 	{
 		apply_changes(batch);
+		check(INJECTION_POINT("persist-in-transaction"), "write to");
 		bytes += sizeof(*batch) + batch->changes.len;
 		last = batch;
 	}
@@ -483,6 +487,7 @@ checkpoint(void)
 	check(INJECTION_POINT("persist-after-checkpoint"), "checkpoint");
 	persist.is_dirty = false;
 	persist.bytes_since_checkpoint = 0;
+	(void) INJECTION_POINT("persist-before-durable");
 	if (persist.options.on_durable != NULL)
 		persist.options.on_durable(persist.options.arg,
 								   persist.committed_index,

@@ -16,6 +16,7 @@
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "storage/ipc/control.h"
@@ -61,7 +62,9 @@ ring_attach_backend(void)
 	completion_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (completion_fd < 0)
 		elog_fatal("could not create an eventfd: %s", strerror(errno));
+	(void) INJECTION_POINT("ring-before-attach");
 	send_eventfd();
+	(void) INJECTION_POINT("ring-after-attach");
 	for (int i = 0; i < 2; i++)
 	{
 		close(ring_places.attach_fds[i]);
@@ -110,6 +113,7 @@ ring_completion_next(Completion *completion)
 			atomic_store(&control->consumed, ++consumed);
 			continue;
 		}
+		(void) INJECTION_POINT("ring-completion-taken");
 		completion->request_id = entry->request_id;
 		completion->error = (ErrCode) entry->error;
 		completion->revision = entry->revision;
@@ -129,6 +133,7 @@ ring_completion_done(void)
 	Assert(outstanding > 0);
 	outstanding--;
 	atomic_store(&control->consumed, ++consumed);
+	(void) INJECTION_POINT("ring-completion-done");
 }
 
 bool
@@ -248,9 +253,12 @@ put_record(SubmitKind kind, uint64_t request_id, Bytes payload)
 	};
 
 	ring_copy_in(slot, head, &record, sizeof(record));
+	(void) INJECTION_POINT("ring-half-record");
 	ring_copy_in(slot, head + sizeof(record), payload.data, payload.len);
 	head += ring_record_bytes(payload.len);
+	(void) INJECTION_POINT("ring-before-head");
 	atomic_store(&control->head, head);
+	(void) INJECTION_POINT("ring-after-head");
 }
 
 static void
@@ -263,6 +271,7 @@ wake_worker(void)
 
 	if ((atomic_load(word) & bit) == 0)
 		atomic_fetch_or(word, bit);
+	(void) INJECTION_POINT("ring-before-wake");
 	if (atomic_load(&shared->worker_asleep) == 0 ||
 		atomic_exchange(&shared->worker_asleep, 0) == 0)
 		return;

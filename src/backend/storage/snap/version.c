@@ -25,6 +25,7 @@
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -111,6 +112,7 @@ store_pin(void)
 	atomic_store(&own_pin_word->epoch, epoch);
 	pinned_version = atomic_load(&store_header->root);
 	pin_depth = 1;
+	(void) INJECTION_POINT("store-pinned");
 	return pinned_version;
 }
 
@@ -139,6 +141,7 @@ store_publish(void)
 
 	published = draft;
 	atomic_store(&store_header->root, published);
+	(void) INJECTION_POINT("store-root-replaced");
 	/* the first one lies in the header */
 	if (old != &store_header->first)
 		retired_push(old, sizeof(*old));

@@ -21,8 +21,9 @@
 #include "utils/elog.h"
 #include "utils/injection.h"
 
-#define MAX_INJECTIONS 32
+#define MAX_INJECTIONS 96
 #define MAX_POINT_BYTES 64
+#define MAX_TRIGGER_BYTES 256
 
 typedef enum InjectionAction
 {
@@ -38,6 +39,7 @@ typedef struct Injection
 	/* set when the list is read */
 	char		point[MAX_POINT_BYTES];
 	uint64_t	at;				/* fires at this passage; 0 = at each */
+	char		trigger[MAX_TRIGGER_BYTES]; /* file that arms it; empty: armed */
 	InjectionAction action;
 	int			argument;
 
@@ -66,6 +68,7 @@ static void read_environment(void);
 static bool parse_injection(char *text, Injection *injection);
 static bool parse_action(char *text, Injection *injection);
 static bool parse_number(const char *text, uint64_t max, uint64_t *value);
+static bool take_trigger(const char *trigger);
 static int	fire(const Injection *injection, uint64_t passage);
 
 int
@@ -83,6 +86,8 @@ injection_run(const char *point)
 			continue;
 		passage = atomic_fetch_add(&injection->passages, 1) + 1;
 		if (injection->at != 0 && injection->at != passage)
+			continue;
+		if (injection->trigger[0] != '\0' && !take_trigger(injection->trigger))
 			continue;
 		error = fire(injection, passage);
 		if (error != 0)
@@ -121,9 +126,9 @@ read_environment(void)
 			elog_fatal("CLAVIGER_INJECT names more than %d points",
 					   MAX_INJECTIONS);
 		if (!parse_injection(item, &injections[ninjections]))
-			elog_fatal_hint(NULL, "Write point=action or point@N=action; the "
-							"actions are kill, abort, stop, error:ERRNO and "
-							"sleep:MS.",
+			elog_fatal_hint(NULL, "Write point=action, point@N=action or "
+							"point?FILE=action; the actions are kill, abort, "
+							"stop, error:ERRNO and sleep:MS.",
 							"CLAVIGER_INJECT cannot be read at \"%s\"",
 							list + at);
 		ninjections++;
@@ -131,18 +136,28 @@ read_environment(void)
 	free(copy);
 }
 
-/* point[@N]=action[:argument] */
+/* point[@N | ?FILE]=action[:argument] */
 static bool
 parse_injection(char *text, Injection *injection)
 {
 	char	   *action = strchr(text, '=');
 	char	   *at;
+	char	   *trigger;
 
 	if (action == NULL)
 		return false;
 	*action++ = '\0';
 	injection->at = 0;
+	injection->trigger[0] = '\0';
 	atomic_store(&injection->passages, 0);
+	trigger = strchr(text, '?');
+	if (trigger != NULL)
+	{
+		*trigger++ = '\0';
+		if (*trigger != '/' || strlen(trigger) >= sizeof(injection->trigger))
+			return false;
+		strcpy(injection->trigger, trigger);
+	}
 	at = strchr(text, '@');
 	if (at != NULL)
 	{
@@ -193,6 +208,23 @@ parse_number(const char *text, uint64_t max, uint64_t *value)
 	errno = 0;
 	*value = strtoull(text, &end, 10);
 	return errno == 0 && *end == '\0' && *value <= max;
+}
+
+/*
+ * Removing a name succeeds for one process only, so that what a trigger file
+ * asks for happens once, in whoever passes first, or in the process named.
+ */
+static bool
+take_trigger(const char *trigger)
+{
+	char		own[MAX_TRIGGER_BYTES + 16];
+	int			save = errno;
+	bool		is_taken;
+
+	snprintf(own, sizeof(own), "%s.%d", trigger, (int) getpid());
+	is_taken = unlink(own) == 0 || unlink(trigger) == 0;
+	errno = save;
+	return is_taken;
 }
 
 static int
