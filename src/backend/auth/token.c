@@ -504,6 +504,7 @@ insert(Partition *part, const TokenCell *token, Bytes user)
 	cell(part, i)->token.user = u;
 	cell(part, i)->token.next_in_bucket = *bucket;
 	*bucket = i;
+	(void) INJECTION_POINT("token-half-linked");
 	list_push(part, &part->used, i, IN_USED);
 	list_push(part, &cell(part, u)->user.tokens, i, IN_USER);
 	cell(part, u)->user.ntokens++;
