@@ -144,6 +144,15 @@ class Client:
         self.channel.close()
 
 
+def error_of(call):
+    """(code, text) of the refusal, or None when the call succeeds."""
+    try:
+        call()
+        return None
+    except grpc.RpcError as error:
+        return (error.code(), error.details())
+
+
 class Tap:
     """Counts and prints results the way prove reads them."""
 

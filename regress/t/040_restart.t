@@ -10,6 +10,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+from claviger import error_of
 
 P = claviger.load_protos()
 E = P['etcdserverpb']
@@ -48,14 +49,6 @@ def everything(client):
         'auth_revision': auth(client, 'AuthStatus', E.AuthStatusRequest()).authRevision,
         'enabled': auth(client, 'AuthStatus', E.AuthStatusRequest()).enabled,
     }
-
-
-def error_of(call):
-    try:
-        call()
-        return None
-    except grpc.RpcError as error:
-        return (error.code(), error.details())
 
 
 def set_up(client):

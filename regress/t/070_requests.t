@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+from claviger import error_of
 
 P = claviger.load_protos()
 E = P['etcdserverpb']
@@ -15,14 +16,6 @@ TAP = claviger.Tap()
 KV, AU = 'etcdserverpb.KV/', 'etcdserverpb.Auth/'
 S = grpc.StatusCode
 LIMIT = 1572864
-
-
-def error_of(call):
-    try:
-        call()
-        return None
-    except grpc.RpcError as error:
-        return (error.code(), error.details())
 
 
 def raw(client, path, data, **options):

@@ -9,6 +9,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+from claviger import error_of
 
 P = claviger.load_protos()
 E = P['etcdserverpb']
@@ -19,14 +20,6 @@ S = grpc.StatusCode
 BAD_TOKEN = (S.UNAUTHENTICATED, 'etcdserver: invalid auth token')
 BAD_LOGIN = (S.INVALID_ARGUMENT, 'etcdserver: authentication failed, invalid user ID or password')
 DENIED = (S.PERMISSION_DENIED, 'etcdserver: permission denied')
-
-
-def error_of(call):
-    try:
-        call()
-        return None
-    except grpc.RpcError as error:
-        return (error.code(), error.details())
 
 
 def auth(client, method, **fields):
