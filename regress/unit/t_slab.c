@@ -138,18 +138,17 @@ piece_fill(Piece *piece, uint8_t fill)
 static void
 piece_check(const Piece *piece)
 {
-	for (size_t i = 0; i < piece->size; i++)
-	{
-		if (piece->p[i] != piece->fill)
-			fail_msg("byte %zu of a piece of %zu was overwritten", i,
-					 piece->size);
-	}
+	/* all bytes are equal to the next one, and the first is right */
+	if (piece->size > 0 &&
+		(piece->p[0] != piece->fill ||
+		 memcmp(piece->p, piece->p + 1, piece->size - 1) != 0))
+		fail_msg("a piece of %zu bytes was overwritten", piece->size);
 }
 
 static void
 sizes_waste_little(void **state)
 {
-	for (size_t size = 1; size < 100000; size++)
+	for (size_t size = 1; size < 40000; size++)
 	{
 		size_t		rounded = slab_rounded_bytes(size);
 
@@ -168,7 +167,7 @@ random_pieces_do_not_overlap(void **state)
 	Fixture    *f = *state;
 	enum
 	{
-		NPIECES = 3000, NSTEPS = 60000
+		NPIECES = 3000, NSTEPS = 30000
 	};
 	Piece	   *pieces = xcalloc(NPIECES, sizeof(*pieces));
 	size_t		expected = 0;
