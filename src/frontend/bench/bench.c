@@ -65,6 +65,7 @@ static void poll_slot(Slot *slot);
 static void wait_once(Bench *bench, int timeout_ms);
 static bool all_idle(const Bench *bench);
 static void show_progress(Bench *bench, int64_t now_us, int64_t *last_us);
+static const char *json_safe(const char *text);
 static void report(const Bench *bench);
 static void print_help(FILE *out);
 
@@ -361,6 +362,21 @@ show_progress(Bench *bench, int64_t now_us, int64_t *last_us)
 	*last_us = now_us;
 }
 
+/* texts of errors are plain; what JSON would take amiss becomes a blank */
+static const char *
+json_safe(const char *text)
+{
+	static char safe[256];
+
+	snprintf(safe, sizeof(safe), "%s", text);
+	for (char *p = safe; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < ' ' || *p == '"' || *p == '\\')
+			*p = ' ';
+	}
+	return safe;
+}
+
 static void
 report(const Bench *bench)
 {
@@ -376,12 +392,14 @@ report(const Bench *bench)
 		printf("{\"label\":\"%s\",\"requests\":%" PRIu64 ",\"seconds\":%.3f,"
 			   "\"rate\":%.1f,\"errors\":%" PRIu64 ",\"mean_us\":%.1f,"
 			   "\"p50_us\":%" PRIu64 ",\"p90_us\":%" PRIu64 ",\"p99_us\":%"
-			   PRIu64 ",\"p999_us\":%" PRIu64 ",\"max_us\":%" PRIu64 "}\n",
+			   PRIu64 ",\"p999_us\":%" PRIu64 ",\"max_us\":%" PRIu64
+			   ",\"first_error\":\"%s\"}\n",
 			   bench->options->label, h->count, r->seconds, rate, r->errors,
 			   mean, histogram_quantile(h, quantiles[0]),
 			   histogram_quantile(h, quantiles[1]),
 			   histogram_quantile(h, quantiles[2]),
-			   histogram_quantile(h, quantiles[3]), h->max_us);
+			   histogram_quantile(h, quantiles[3]), h->max_us,
+			   json_safe(r->first_error));
 		return;
 	}
 	printf("%" PRIu64 " requests in %.2f s: %.0f requests/s, %" PRIu64
