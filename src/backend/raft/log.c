@@ -176,6 +176,7 @@ log_load(const LogOptions *options, uint64_t min_index,
 {
 	RaftLog    *log = log_make(options);
 	Loader		loader = {.fn = fn,.arg = arg};
+	int			rc;
 
 	if (!list_dir(log, error, error_size) ||
 		!read_headers(log, error, error_size))
@@ -185,6 +186,7 @@ log_load(const LogOptions *options, uint64_t min_index,
 	{
 		if (!read_segment(log, i, &loader, error, error_size))
 			goto failed;
+		(void) INJECTION_POINT("log-segment-read");
 	}
 	if (!check_bounds(log, min_index, error, error_size))
 		goto failed;
@@ -192,10 +194,13 @@ log_load(const LogOptions *options, uint64_t min_index,
 	 * What was read may come from the page cache, written by a process that
 	 * died before its sync.  From here on it counts as durable.
 	 */
-	if (sync_file(log->io, log->fd) != 0 || log->io->fsync_dir(log->dir) != 0)
+	rc = sync_file(log->io, log->fd);
+	if (rc == 0 && log->io->fsync_dir(log->dir) != 0)
+		rc = errno;
+	if (rc != 0)
 	{
 		snprintf(error, error_size, "could not sync the log in \"%s\": %s",
-				 log->dir, strerror(errno));
+				 log->dir, strerror(rc));
 		goto failed;
 	}
 	return log;
@@ -286,6 +291,9 @@ log_trim(RaftLog *log, uint64_t first_kept)
 	}
 	if (!has_changed)
 		return 0;
+	rc = INJECTION_POINT("log-before-dir-sync");
+	if (rc != 0)
+		return fail(log, rc);
 	rc = log->io->fsync_dir(log->dir);
 	return rc == 0 ? 0 : fail(log, errno);
 }
@@ -319,6 +327,7 @@ log_prepare_spare(RaftLog *log)
 		(rc = sync_file(log->io, log->spare_fd)) != 0)
 		return fail(log, rc);
 	log->spare_filled = until;
+	(void) INJECTION_POINT("log-spare-step");
 	if (until < log->segment_bytes)
 		return EAGAIN;
 	close(log->spare_fd);
@@ -840,7 +849,12 @@ rename_file(const RaftLog *log, const char *from, const char *to)
 
 	if (rc != 0)
 		return rc;
-	if (log->io->rename(from, to) != 0 || log->io->fsync_dir(log->dir) != 0)
+	if (log->io->rename(from, to) != 0)
+		return errno;
+	rc = INJECTION_POINT("log-renamed");
+	if (rc != 0)
+		return rc;
+	if (log->io->fsync_dir(log->dir) != 0)
 		return errno;
 	return INJECTION_POINT("log-after-rename");
 }
@@ -869,7 +883,8 @@ retire_first_segment(RaftLog *log)
 		if (rc != 0)
 			return rc;
 	}
-	else if (unlink(from) != 0)
+	else if ((errno = INJECTION_POINT("log-before-unlink")) != 0 ||
+			 unlink(from) != 0)
 		return errno;
 	log->nsegments--;
 	memmove(log->segments, log->segments + 1,

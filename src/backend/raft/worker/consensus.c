@@ -38,6 +38,7 @@
 #include "utils/clock.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -351,9 +352,11 @@ take_results(void)
 		 * with the next one's term is not in the log, and is ignored.
 		 */
 		me.compacted = index;
+		(void) INJECTION_POINT("consensus-before-compact");
 		engine_compacted(me.engine, now_ms(), index,
 						 atomic_load(&durable_term), (uint32_t) keep, &update);
 		follow(&update, NULL);
+		(void) INJECTION_POINT("consensus-compacted");
 		if (index > keep)
 			logthread_trim(index - keep + 1);
 	}
@@ -491,6 +494,7 @@ propose(RaftEntry **batch, uint32_t n)
 		ring_flush_completions();
 		return;
 	}
+	(void) INJECTION_POINT("consensus-proposed");
 	counter_add(COUNTER_PROPOSALS, n);
 	follow(&update, batch);
 }
@@ -599,6 +603,7 @@ hand_to_apply(uint64_t commit_index)
 			last->next = entry;
 		last = entry;
 	}
+	(void) INJECTION_POINT("consensus-committed");
 	atomic_store(&store_raft_status()->commit_index, commit_index);
 	applythread_submit(first, last);
 }
@@ -627,6 +632,7 @@ note_readiness(void)
 			if (!atomic_load(&status->is_ready))
 				elog_info("leader of term %" PRIu64 ", log applied up to index %"
 						  PRIu64, me.term, applythread_applied());
+			(void) INJECTION_POINT("consensus-before-ready");
 			atomic_store(&status->is_ready, true);
 			/* there may be something to publish */
 			consensus_wake();

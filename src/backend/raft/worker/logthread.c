@@ -20,6 +20,7 @@
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -206,6 +207,7 @@ write_batch(void)
 		batch[i] = writing.entries[i]->log;
 		bytes += batch[i].data.len;
 	}
+	(void) INJECTION_POINT("logthread-before-append");
 	rc = log_append(raft_log, batch, n);
 	/* PANIC: see the head of this file */
 	if (rc != 0)
@@ -220,6 +222,7 @@ write_batch(void)
 	persisted_index = batch[n - 1].index;
 	persisted_term = batch[n - 1].term;
 	pthread_mutex_unlock(&lock);
+	(void) INJECTION_POINT("logthread-persisted");
 	consensus_wake();
 
 	unprepared_bytes += bytes;
