@@ -104,7 +104,10 @@ def kill_under_load(server, kill):
     threads = [threading.Thread(target=writer, args=(server, one, stop)) for one in lists]
     for thread in threads:
         thread.start()
-    time.sleep(1.0)
+    # a loaded machine takes its time: the kill has to come amid the load
+    end = time.time() + 60
+    while time.time() < end and sum(len(one) for one in lists) < 400:
+        time.sleep(0.05)
     kill()
     stop.set()
     for thread in threads:
