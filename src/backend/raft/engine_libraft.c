@@ -51,6 +51,12 @@
 #error "libraft 0.22.1 or newer is needed: install libraft-dev from backports"
 #endif
 
+/* our numbers stand in logs; the library's must be the same */
+static_assert((int) RAFT_COMMAND == ENTRY_COMMAND &&
+			  (int) RAFT_BARRIER == ENTRY_BARRIER &&
+			  (int) RAFT_CHANGE == ENTRY_CONFIGURATION,
+			  "libraft numbers its entries differently");
+
 /* its default of 32 costs a factor of four under load */
 #define MAX_INFLIGHT_ENTRIES (1u << 20)
 #define INSTALL_SNAPSHOT_TIMEOUT_MS (3600u * 1000u)
