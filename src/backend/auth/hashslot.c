@@ -68,17 +68,22 @@ hashslot_shmem_init(void *memory, const ControlSizes *sizes)
 	max_jobs = (uint64_t) nhash_slots + sizes->hash_queue;
 }
 
+/*
+ * Half of the places are for processes that have none yet: one connection that
+ * asks for a thousand logins at one time must not shut out all others.
+ */
 bool
 hashslot_enter(void)
 {
 	_Atomic uint32_t *own = &control_self()->hash_waiting;
+	bool		is_first;
 
 	/*
 	 * Counted first, then looked at: two who come at one time may both be
 	 * refused the last place, but they cannot both get it.
 	 */
-	atomic_fetch_add(own, 1);
-	if (count_jobs() <= max_jobs)
+	is_first = atomic_fetch_add(own, 1) == 0;
+	if (count_jobs() <= (is_first ? max_jobs : (max_jobs + 1) / 2))
 		return true;
 	atomic_fetch_sub(own, 1);
 	return false;

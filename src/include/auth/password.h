@@ -77,7 +77,8 @@ extern void hashslot_reap(int slot);
 
 /*
  * Count a job of this process as waiting; false if hash_slots + hash_queue are
- * counted on the machine already.  Each true is paired with a leave.
+ * counted on the machine already, or half of that when this process has some.
+ * Each true is paired with a leave.
  */
 extern bool hashslot_enter(void);
 extern void hashslot_leave(void);
