@@ -582,6 +582,32 @@ deep_nesting_ends_with_an_error(void **state)
 	free(bytes);
 }
 
+/* each costs memory for as long as the request waits */
+static void
+number_of_fields_is_bounded(void **state)
+{
+	const uint8_t unknown[] = {0xf8, 0x01, 0x00};	/* field 31, varint 0 */
+	const uint8_t key[] = {0x0a, 0x01, 'k'};
+	Buf			message;
+
+	buf_init(&message, NULL);
+	buf_append(&message, key, sizeof(key));
+	for (int i = 0; i < 8000; i++)
+		buf_append(&message, unknown, sizeof(unknown));
+	double_send_bytes(RPC_KV_PUT, NULL, buf_bytes(&message));
+	assert_int_equal(world.nsubmitted, 1);
+	double_complete(&(Completion) {0});
+	expect_done();
+
+	for (int i = 0; i < 1000; i++)
+		buf_append(&message, unknown, sizeof(unknown));
+	double_send_bytes(RPC_KV_PUT, NULL, buf_bytes(&message));
+	expect_error(ERR_INTERNAL);
+	assert_string_equal(world.answer.text, "grpc: error unmarshalling request: "
+						"too many fields");
+	buf_free(&message);
+}
+
 static void
 nesting_bound_is_the_logs(void **state)
 {
@@ -962,6 +988,7 @@ main(void)
 		TEST(utf8_table),
 		TEST(message_field_twice_is_refused),
 		TEST(deep_nesting_ends_with_an_error),
+		TEST(number_of_fields_is_bounded),
 		TEST(nesting_bound_is_the_logs),
 		TEST(many_empty_operations_are_not_unpacked),
 		TEST(read_waits_for_its_point),

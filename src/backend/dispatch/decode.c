@@ -9,6 +9,10 @@
  *	  overflow the stack.
  *	- It allocates for each element before anybody can count them: 700 000
  *	  empty operations cost 100 MB.
+ *	- It keeps 32 bytes for each field while it unpacks, and 40 for each one it
+ *	  does not know: 64 kB of two-byte fields would cost 2 MB for as long as a
+ *	  login waits for its hash.  More fields than a request can need are
+ *	  refused.
  *	- It merges a message field that is given twice by building a new array
  *	  from both, which is quadratic in the number of repetitions.  Encoders
  *	  never write one twice; it is refused.
@@ -36,6 +40,10 @@
 /* no message of the API has half as many */
 #define MAX_FIELDS 64
 
+/* for a whole request: an operation, with the fields around it, has 16 */
+#define FIELDS_PER_REQUEST 256
+#define FIELDS_PER_OP 64
+
 #define WIRE_VARINT 0
 #define WIRE_FIXED64 1
 #define WIRE_LENGTH 2
@@ -45,6 +53,7 @@ typedef struct Scan
 {
 	const char *why;			/* what is wrong, NULL: nothing so far */
 	bool		exceeds;		/* too deep, or too many of something */
+	uint64_t	nfields;		/* seen so far, at all depths */
 } Scan;
 
 static void scan_message(Scan *scan, const ProtobufCMessageDescriptor *type,
@@ -54,6 +63,7 @@ static bool scan_field(Scan *scan, const ProtobufCFieldDescriptor *field,
 static bool skip_scalar(Cursor *cur, unsigned wire_type);
 static bool count_field(Scan *scan, const ProtobufCFieldDescriptor *field,
 						uint32_t seen);
+static bool count_any_field(Scan *scan);
 static void scan_string(Scan *scan, Bytes text);
 static size_t utf8_sequence(const uint8_t *p, size_t left);
 static void *arena_alloc(void *mcx, size_t size);
@@ -64,7 +74,7 @@ decode_message(const ProtobufCMessageDescriptor *type, Bytes wire,
 			   MemContext *mcx, void **message, const char **why)
 {
 	ProtobufCAllocator arena = {arena_alloc, arena_free, mcx};
-	Scan		scan = {NULL, false};
+	Scan		scan = {NULL, false, 0};
 
 	scan_message(&scan, type, wire, 1);
 	if (scan.why != NULL)
@@ -122,6 +132,8 @@ scan_message(Scan *scan, const ProtobufCMessageDescriptor *type, Bytes wire,
 			scan->why = "invalid tag";
 			return;
 		}
+		if (!count_any_field(scan))
+			return;
 		field = protobuf_c_message_descriptor_get_field(type,
 														(unsigned) (tag >> 3));
 		if (field != NULL &&
@@ -199,6 +211,20 @@ count_field(Scan *scan, const ProtobufCFieldDescriptor *field, uint32_t seen)
 	if (seen > (uint64_t) guc_max_txn_ops)
 		scan->exceeds = true;
 	return true;
+}
+
+/* One that has too many operations has too many fields as well. */
+static bool
+count_any_field(Scan *scan)
+{
+	uint64_t	max = FIELDS_PER_REQUEST +
+		FIELDS_PER_OP * (uint64_t) guc_max_txn_ops;
+
+	if (++scan->nfields <= max)
+		return true;
+	if (!scan->exceeds)
+		scan->why = "too many fields";
+	return false;
 }
 
 static void
