@@ -1175,6 +1175,151 @@ test_unread_answers(void **state)
 	assert_int_equal(doubled.dispatched, 8);
 }
 
+/* ... and not for ever what he has */
+static void
+test_closed_window(void **state)
+{
+	const char	ask[] = "B\x00\x00\xff\x00";
+	Call	   *call;
+	int64_t		now_ms;
+
+	reopen(ERR_NONE, 10);
+	call = call_new(NULL);
+	put_message(&call->out, ask, 5);
+	call_send(call, NULL, 0);
+	now_ms = clock_monotonic_ms();
+	while (client_to_server())
+		;
+	while (server_to_client())
+		;
+	assert_true(grpc_session_next_timer_ms(server) <=
+				clock_monotonic_ms() + guc_client_send_timeout);
+	grpc_session_on_timer(server, now_ms + guc_client_send_timeout - 1);
+	assert_false(grpc_session_is_over(server));
+	grpc_session_on_timer(server, clock_monotonic_ms() +
+						  guc_client_send_timeout);
+	assert_true(grpc_session_is_over(server));
+}
+
+/* answers of requests that were running already */
+static void
+test_unread_answers_of_running(void **state)
+{
+	const size_t size = 100 * 1024 * 1024;
+
+	for (int i = 0; i < 4; i++)
+		call_simple("P", NULL, 0);
+	assert_int_equal(doubled.npending, 4);
+	for (int n = 0; n < 4; n++)
+	{
+		Request    *req = doubled.pending[0];
+
+		memset(buf_reserve(&req->answer, size), 'x', size);
+		req->answer.len = size;
+		double_finish(req);
+		assert_int_equal(grpc_session_is_over(server), n >= 2);
+	}
+}
+
+/* ---- requests that do not come to an end ---- */
+
+static void
+open_halves(int n, size_t bytes)
+{
+	for (int i = 0; i < n; i++)
+	{
+		Call	   *call = call_new(NULL);
+		uint8_t		prefix[5];
+
+		call->stays_open = true;
+		grpcframe_write_prefix(prefix, (uint32_t) bytes + 1);
+		buf_append(&call->out, prefix, sizeof(prefix));
+		memset(buf_reserve(&call->out, bytes), 'E', bytes);
+		call->out.len += bytes;
+		call_send(call, NULL, 0);
+	}
+	pump();
+}
+
+static void
+test_unfinished_bodies(void **state)
+{
+	int			nrefused = 0;
+
+	guc_max_concurrent_streams = 2000;
+	reopen(ERR_NONE, 0);
+	open_halves(1000, 60000);
+	assert_true(server->held_bytes <= 32 * 1024 * 1024 + 65536);
+	assert_true(server->held_bytes > 16 * 1024 * 1024);
+	for (int i = 0; i < ncalls; i++)
+	{
+		if (!calls[i].is_closed)
+			continue;
+		assert_trailers_only(&calls[i], 200, 8, "etcdserver: too many requests");
+		nrefused++;
+	}
+	assert_in_range(nrefused, 300, 600);
+	/* the connection goes on as soon as there is room */
+	for (int i = 0; i < 1000; i++)
+		if (!calls[i].is_closed)
+			nghttp2_submit_rst_stream(client, 0, calls[i].id, NGHTTP2_CANCEL);
+	pump();
+	assert_int_equal(server->held_bytes, 0);
+	assert_answer(call_simple("Ex", NULL, 0), "Ex");
+	guc_max_concurrent_streams = 1000;
+}
+
+static void
+test_unfinished_heads(void **state)
+{
+	char	   *path = xmalloc(60001);
+	Field		field = {"token", path, 0};
+
+	memset(path, 't', 60000);
+	path[60000] = '\0';
+	for (int i = 0; i < 800; i++)
+	{
+		Call	   *call = call_new(NULL);
+
+		call->stays_open = true;
+		call_send(call, &field, 1);
+	}
+	pump();
+	assert_true(server->held_bytes <= 33 * 1024 * 1024 + 65536);
+	assert_true(calls[799].is_closed);
+	assert_int_equal(calls[799].http_status, 431);
+	assert_false(calls[0].is_closed);
+	free(path);
+}
+
+static void
+test_trickled_body(void **state)
+{
+	Call	   *call;
+	int64_t		now_ms = clock_monotonic_ms();
+
+	open_halves(1, 10);
+	call = &calls[0];
+	assert_true(grpc_session_next_timer_ms(server) <= now_ms + 61000);
+	grpc_session_on_timer(server, now_ms + 59000);
+	pump();
+	assert_false(call->is_closed);
+	grpc_session_on_timer(server, now_ms + 61000);
+	pump();
+	assert_trailers_only(call, 200, 14, "etcdserver: request timed out");
+	assert_int_equal(server->held_bytes, 0);
+}
+
+static void
+test_has_succeeded(void **state)
+{
+	assert_false(grpc_session_has_succeeded(server));
+	call_simple("D", NULL, 0);
+	assert_false(grpc_session_has_succeeded(server));
+	call_simple("Ex", NULL, 0);
+	assert_true(grpc_session_has_succeeded(server));
+}
+
 /* ---- the parts ---- */
 
 static void
@@ -1260,6 +1405,12 @@ main(void)
 		TEST(test_large_messages),
 		TEST(test_reservation_is_passed_on),
 		TEST(test_unread_answers),
+		TEST(test_closed_window),
+		TEST(test_unread_answers_of_running),
+		TEST(test_unfinished_bodies),
+		TEST(test_unfinished_heads),
+		TEST(test_trickled_body),
+		TEST(test_has_succeeded),
 		TEST(test_guard_refills),
 		TEST(test_guard_pings),
 	};

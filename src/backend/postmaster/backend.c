@@ -10,6 +10,13 @@
  *	handshake (TLS) -> first bytes (which protocol) -> serving -> draining
  *
  * Handshake and first bytes together must be done within handshake_timeout.
+ * A connection that has then not made one request that succeeds within
+ * first_request_timeout is asked to go: it holds a slot that others need.
+ *
+ * While the socket takes no output, nothing is read from it: a client who asks
+ * and does not read finds his own sends blocked, and what he has asked for
+ * already is all that he can make us hold.  If he takes nothing for
+ * client_send_timeout the connection is closed.
  */
 #include "server.h"
 
@@ -48,7 +55,10 @@ typedef struct Backend
 	int			epoll_fd;
 	int			signal_fd;
 	bool		has_slot;
-	bool		waits_for_write;	/* EPOLLOUT is asked for */
+	uint32_t	polled;			/* what is asked of the socket */
+	bool		is_blocked;		/* the socket takes no more output */
+	int64_t		blocked_ms;		/* since when, or since it took the last bytes */
+	int64_t		proof_ms;		/* when a request must have succeeded; -1: any */
 	bool		peer_closed;
 	bool		is_ending;		/* told to finish */
 	int64_t		deadline_ms;	/* of this phase; -1: none */
@@ -72,10 +82,14 @@ static void open_session(int slot);
 static void serve(void);
 static bool read_input(void);
 static bool write_output(void);
-static void ask_for_write(bool on);
+static void poll_socket(uint32_t events);
+static bool may_read(void);
+static bool is_time_over(void);
 static void wait_for_events(void);
+static int64_t earlier(int64_t a, int64_t b);
 static int	next_timeout_ms(void);
 static void on_timers(void);
+static void check_proof(int64_t now);
 static void on_signals(void);
 static void reload_if_asked(void);
 static void end_process(int status) NORETURN;
@@ -105,6 +119,8 @@ attach(const BackendStart *start)
 		elog_fatal("could not create an epoll descriptor: %s",
 				   strerror(errno));
 	poll_fd(conn_fd(backend.conn), EPOLLIN);
+	backend.polled = EPOLLIN;
+	backend.proof_ms = -1;
 	poll_fd(backend.signal_fd, EPOLLIN);
 	poll_fd(postmaster_death_fd(), 0);	/* EPOLLHUP comes unasked */
 	if (start->slot < 0)
@@ -160,13 +176,14 @@ handshake(void)
 		switch (result)
 		{
 			case CONN_OK:
-				ask_for_write(false);
+				poll_socket(EPOLLIN);
 				return true;
 			case CONN_WANT_READ:
-				ask_for_write(false);
+				poll_socket(EPOLLIN);
 				break;
 			case CONN_WANT_WRITE:
-				ask_for_write(true);
+				/* his next flight can wait until he has read ours */
+				poll_socket(EPOLLOUT);
 				break;
 			default:
 				counter_add(COUNTER_HANDSHAKES_FAILED, 1);
@@ -266,6 +283,8 @@ open_session(int slot)
 		poll_fd(dispatch_hash_fd(), EPOLLIN);
 		atomic_store(&control_self()->state, SLOT_IDLE);
 		backend.deadline_ms = -1;
+		if (guc_first_request_timeout > 0)
+			backend.proof_ms = clock_monotonic_ms() + guc_first_request_timeout;
 	}
 	else
 		backend.deadline_ms = clock_monotonic_ms() + REFUSER_LIFETIME_MS;
@@ -288,14 +307,34 @@ serve(void)
 		if (grpc_session_is_over(backend.session) ||
 			(backend.peer_closed && backend.output.len == 0))
 			return;
-		if (backend.deadline_ms >= 0 &&
-			clock_monotonic_ms() >= backend.deadline_ms)
+		if (is_time_over())
 			return;
 		wait_for_events();
-		if (!backend.peer_closed && !read_input())
+		if (may_read() && !read_input())
 			return;
 		on_timers();
 	}
+}
+
+static bool
+is_time_over(void)
+{
+	int64_t		now = clock_monotonic_ms();
+
+	if (backend.is_blocked && now >= backend.blocked_ms +
+		guc_client_send_timeout)
+	{
+		elog_info("closing the connection of %s: it takes no answers",
+				  conn_peer_name(backend.conn));
+		return true;
+	}
+	return backend.deadline_ms >= 0 && now >= backend.deadline_ms;
+}
+
+static bool
+may_read(void)
+{
+	return !backend.peer_closed && !backend.is_blocked;
 }
 
 /* False when the connection is broken. */
@@ -352,34 +391,40 @@ write_output(void)
 			backend.output = grpc_session_pull(backend.session);
 		if (backend.output.len == 0)
 		{
-			ask_for_write(false);
+			backend.is_blocked = false;
+			/* an end that was read already would wake us for ever */
+			poll_socket(backend.peer_closed ? 0 : EPOLLIN);
 			return true;
 		}
 		result = conn_write(backend.conn, backend.output.data,
 							backend.output.len, &sent);
 		if (result == CONN_WANT_READ || result == CONN_WANT_WRITE)
 		{
-			ask_for_write(result == CONN_WANT_WRITE);
+			if (!backend.is_blocked)
+				backend.blocked_ms = clock_monotonic_ms();
+			backend.is_blocked = true;
+			poll_socket(result == CONN_WANT_READ ? EPOLLIN : EPOLLOUT);
 			return true;
 		}
 		if (result != CONN_OK)
 			return false;
 		backend.output.data += sent;
 		backend.output.len -= sent;
+		backend.is_blocked = false;
 	}
 }
 
 static void
-ask_for_write(bool on)
+poll_socket(uint32_t events)
 {
 	struct epoll_event event = {
-		.events = EPOLLIN | (on ? EPOLLOUT : 0),
+		.events = events,
 		.data.fd = conn_fd(backend.conn),
 	};
 
-	if (on == backend.waits_for_write)
+	if (events == backend.polled)
 		return;
-	backend.waits_for_write = on;
+	backend.polled = events;
 	epoll_ctl(backend.epoll_fd, EPOLL_CTL_MOD, conn_fd(backend.conn), &event);
 }
 
@@ -402,7 +447,7 @@ wait_for_events(void)
 		if (!ring_arm_completions())
 			timeout = 0;
 	}
-	if (conn_has_pending(backend.conn))
+	if (may_read() && conn_has_pending(backend.conn))
 		timeout = 0;
 	n = epoll_wait(backend.epoll_fd, events, lengthof(events), timeout);
 	if (n < 0 && errno != EINTR)
@@ -422,21 +467,28 @@ wait_for_events(void)
 	(void) INJECTION_POINT("backend-loop");
 }
 
+/* of two moments, either of which may be none (-1) */
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	if (a < 0 || b < 0)
+		return a < 0 ? b : a;
+	return a < b ? a : b;
+}
+
 static int
 next_timeout_ms(void)
 {
-	int64_t		next = backend.deadline_ms;
+	int64_t		next = earlier(backend.deadline_ms, backend.proof_ms);
 	int64_t		now;
 
+	if (backend.is_blocked)
+		next = earlier(next, backend.blocked_ms + guc_client_send_timeout);
 	if (backend.session != NULL)
 	{
-		int64_t		timer = grpc_session_next_timer_ms(backend.session);
-
-		if (timer >= 0 && (next < 0 || timer < next))
-			next = timer;
-		timer = backend.has_slot ? dispatch_next_expiry_ms() : -1;
-		if (timer >= 0 && (next < 0 || timer < next))
-			next = timer;
+		next = earlier(next, grpc_session_next_timer_ms(backend.session));
+		if (backend.has_slot)
+			next = earlier(next, dispatch_next_expiry_ms());
 	}
 	if (next < 0)
 		return -1;
@@ -452,10 +504,32 @@ on_timers(void)
 	int64_t		now = clock_monotonic_ms();
 
 	grpc_session_on_timer(backend.session, now);
+	if (backend.proof_ms >= 0)
+		check_proof(now);
 	if (backend.has_slot)
 	{
 		dispatch_expire(now);
 		reload_if_asked();
+	}
+}
+
+/*
+ * An honest client who connects ahead of time is not hurt: gRPC clients take a
+ * GOAWAY for what it is and connect again when they have something to ask.
+ */
+static void
+check_proof(int64_t now)
+{
+	if (grpc_session_has_succeeded(backend.session))
+		backend.proof_ms = -1;
+	else if (now >= backend.proof_ms)
+	{
+		elog_debug("%s has not made a request that succeeds",
+				   conn_peer_name(backend.conn));
+		backend.proof_ms = -1;
+		grpc_session_shutdown(backend.session);
+		backend.deadline_ms = earlier(backend.deadline_ms,
+									  now + SHUTDOWN_LIFETIME_MS);
 	}
 }
 

@@ -46,6 +46,7 @@ static void submit_settings(GrpcSession *session);
 static void drop_output_buffer(GrpcSession *session);
 static void check_output_queue(GrpcSession *session);
 static void check_keepalive(GrpcSession *session);
+static void check_answers_move(GrpcSession *session);
 static void final_goaway(GrpcSession *session);
 static void end_calmly(GrpcSession *session, const char *debug);
 static int	count_frame(GrpcSession *session, GuardKind kind);
@@ -209,6 +210,9 @@ grpc_session_next_timer_ms(const GrpcSession *session)
 		return -1;
 	if (keepalive_ms < next_ms)
 		next_ms = keepalive_ms;
+	if (session->nanswers > 0 &&
+		session->answer_ms + guc_client_send_timeout < next_ms)
+		next_ms = session->answer_ms + guc_client_send_timeout;
 	if (session->shutdown_ms != 0 && !session->has_final_goaway &&
 		session->shutdown_ms + SHUTDOWN_GRACE_MS < next_ms)
 		next_ms = session->shutdown_ms + SHUTDOWN_GRACE_MS;
@@ -223,10 +227,17 @@ grpc_session_on_timer(GrpcSession *session, int64_t now_ms)
 	session->now_ms = now_ms;
 	stream_expire_all(session);
 	check_keepalive(session);
+	check_answers_move(session);
 	if (session->shutdown_ms != 0 &&
 		now_ms >= session->shutdown_ms + SHUTDOWN_GRACE_MS)
 		final_goaway(session);
 	stream_run_waiting(session);
+}
+
+bool
+grpc_session_has_succeeded(const GrpcSession *session)
+{
+	return session->has_succeeded;
 }
 
 uint32_t
@@ -344,6 +355,21 @@ check_keepalive(GrpcSession *session)
 	}
 }
 
+/*
+ * A client that lets its windows stay closed makes us keep its answers as
+ * surely as one that does not read the socket.  That one stream moves is
+ * enough: how much all of them may hold is bounded elsewhere.
+ */
+static void
+check_answers_move(GrpcSession *session)
+{
+	if (session->nanswers == 0 || session->now_ms < session->answer_ms +
+		guc_client_send_timeout)
+		return;
+	elog_info("closing a connection whose client gives no window for its answers");
+	session->is_broken = true;
+}
+
 static void
 final_goaway(GrpcSession *session)
 {
@@ -406,7 +432,6 @@ on_begin_frame(nghttp2_session *h2, const nghttp2_frame_hd *hd, void *arg)
 	{
 		case NGHTTP2_HEADERS:
 		case NGHTTP2_CONTINUATION:
-		case NGHTTP2_GOAWAY:
 			return 0;
 		case NGHTTP2_DATA:
 			if (hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM))
@@ -450,8 +475,8 @@ on_header(nghttp2_session *h2, const nghttp2_frame *frame,
 															  frame->hd.stream_id);
 
 	if (stream != NULL && stream->phase == STREAM_HEADERS)
-		metadata_add(&stream->head, stream->mcx, bytes_make(name, name_len),
-					 bytes_make(value, value_len));
+		stream_header(stream, bytes_make(name, name_len),
+					  bytes_make(value, value_len));
 	return 0;
 }
 

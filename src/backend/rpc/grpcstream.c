@@ -9,11 +9,15 @@
  * connection leave room for it, else as soon as they do; a stream that has
  * its window can always finish, so waiting streams cannot lock each other.
  * The window of the whole connection is given back at once for the same
- * reason.  Answers that the client does not read hold new requests back.
+ * reason.  What small messages and headers take before their request runs is
+ * added up; a stream that brings it over HELD_MAX_BYTES is refused, and so is
+ * one whose message does not arrive in time.  Answers that the client does not
+ * read hold new requests back.
  */
 #include "server.h"
 
 /* lib and utils */
+#include "utils/clock.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
 
@@ -25,8 +29,15 @@
 #define RECEIVE_OVERHEAD_BYTES (512 * 1024)
 /* large messages of one connection at one time, in greatest messages */
 #define RESERVED_MESSAGES 4
+/* headers and messages of requests that do not run yet, of one connection */
+#define HELD_MAX_BYTES (32 * 1024 * 1024)
+/* a message must have arrived after this, and so many ms for each kB of it */
+#define ARRIVE_MS 60000
+#define ARRIVE_MS_PER_KB 125
 /* no new request starts while the client has this much to read */
 #define ANSWERS_MAX_BYTES (64 * 1024 * 1024)
+/* those that ran already may bring it so far, then the connection ends */
+#define ANSWERS_CUT_BYTES (4 * ANSWERS_MAX_BYTES)
 /* closed streams kept for reuse, and what one may hold */
 #define UNUSED_MAX 64
 #define UNUSED_MCX_BYTES 8192
@@ -53,6 +64,8 @@ static bool check_call(GrpcStream *stream);
 static bool find_rpc(GrpcStream *stream);
 static bool take_deadline(GrpcStream *stream);
 static size_t receive_limit(void);
+static void note_held(GrpcStream *stream);
+static int64_t arrive_by_ms(const GrpcStream *stream);
 static void refuse_frame(GrpcStream *stream, GrpcFrameResult result);
 static void ask_for_window(GrpcStream *stream);
 static bool grant_window(GrpcStream *stream);
@@ -104,12 +117,27 @@ stream_open(GrpcSession *session, int32_t id)
 }
 
 void
+stream_header(GrpcStream *stream, Bytes name, Bytes value)
+{
+	if (stream->session->held_bytes > HELD_MAX_BYTES)
+		stream->head.is_too_large = true;
+	else
+		metadata_add(&stream->head, stream->mcx, name, value);
+	note_held(stream);
+}
+
+void
 stream_begin(GrpcStream *stream)
 {
+	GrpcSession *session = stream->session;
+
 	Assert(stream->phase == STREAM_HEADERS);
 	stream->phase = STREAM_BODY;
+	stream->begun_ms = session->now_ms;
 	if (!check_head(stream) || !check_call(stream))
 		return;
+	if (arrive_by_ms(stream) < session->earliest_deadline_ms)
+		session->earliest_deadline_ms = arrive_by_ms(stream);
 	/* whoever holds a stream open both ways expects an answer before its end */
 	if (stream->rpc->kind == RPC_BIDI)
 		start(stream, BYTES_EMPTY);
@@ -124,8 +152,12 @@ stream_data(GrpcStream *stream, Bytes data)
 	if (stream->phase != STREAM_BODY)
 		return;
 	result = grpcframe_feed(&stream->frame, data, receive_limit());
+	note_held(stream);
 	if (result != GRPC_FRAME_MORE && result != GRPC_FRAME_COMPLETE)
 		refuse_frame(stream, result);
+	else if (stream->session->held_bytes > HELD_MAX_BYTES &&
+			 stream->reserved_bytes == 0)
+		stream_refuse(stream, status_of_error(ERR_TOO_MANY_REQUESTS));
 	else if (result == GRPC_FRAME_MORE)
 		ask_for_window(stream);
 }
@@ -158,6 +190,8 @@ stream_close(GrpcStream *stream)
 	cancel(stream);
 	drop_answer(stream);
 	release_reservation(stream);
+	session->held_bytes -= stream->held_bytes;
+	stream->held_bytes = 0;
 	if (stream->prev != NULL)
 		stream->prev->next = stream->next;
 	else
@@ -230,6 +264,7 @@ stream_refuse(GrpcStream *stream, GrpcStatus status)
 	stream->wants_window = false;
 	grpcframe_reset(&stream->frame);
 	release_reservation(stream);
+	note_held(stream);
 	nv[3].value = (uint8_t *) (uintptr_t) message.data;
 	nv[3].valuelen = message.len;
 	submit_failed(stream, nghttp2_submit_response(session->h2, stream->id, nv,
@@ -247,12 +282,22 @@ stream_expire_all(GrpcSession *session)
 	for (GrpcStream *stream = session->first; stream != NULL;
 		 stream = stream->next)
 	{
-		if (stream->deadline_ms == 0 || stream->phase == STREAM_ANSWERED)
+		int64_t		arrive_ms = arrive_by_ms(stream);
+
+		if (stream->phase == STREAM_ANSWERED)
 			continue;
-		if (stream->deadline_ms <= session->now_ms)
+		if (stream->deadline_ms != 0 &&
+			stream->deadline_ms <= session->now_ms)
 			stream_refuse(stream, status_of_error(ERR_DEADLINE_EXCEEDED));
-		else if (stream->deadline_ms < earliest_ms)
-			earliest_ms = stream->deadline_ms;
+		else if (arrive_ms <= session->now_ms)
+			stream_refuse(stream, status_of_error(ERR_TIMEOUT));
+		else
+		{
+			if (stream->deadline_ms != 0 && stream->deadline_ms < earliest_ms)
+				earliest_ms = stream->deadline_ms;
+			if (arrive_ms < earliest_ms)
+				earliest_ms = arrive_ms;
+		}
 	}
 	session->earliest_deadline_ms = earliest_ms;
 }
@@ -378,6 +423,31 @@ receive_limit(void)
 	return (size_t) guc_max_request_bytes + RECEIVE_OVERHEAD_BYTES;
 }
 
+/* The session's sum follows what the stream has taken, or given back. */
+static void
+note_held(GrpcStream *stream)
+{
+	size_t		held = stream->head.bytes;
+
+	if (stream->reserved_bytes == 0)
+		held += stream->frame.cap;
+	stream->session->held_bytes += held - stream->held_bytes;
+	stream->held_bytes = held;
+}
+
+/*
+ * When a message must have arrived.  One that waits for us to give it a window
+ * has all the time; one that trickles in has not.
+ */
+static int64_t
+arrive_by_ms(const GrpcStream *stream)
+{
+	if (stream->phase != STREAM_BODY || stream->wants_window)
+		return INT64_MAX;
+	return stream->begun_ms + ARRIVE_MS +
+		(int64_t) (stream->frame.len / 1024) * ARRIVE_MS_PER_KB;
+}
+
 static void
 refuse_frame(GrpcStream *stream, GrpcFrameResult result)
 {
@@ -429,6 +499,10 @@ grant_window(GrpcStream *stream)
 	session->reserved_bytes += bytes;
 	stream->reserved_bytes = bytes;
 	stream->wants_window = false;
+	stream->begun_ms = session->now_ms;
+	if (arrive_by_ms(stream) < session->earliest_deadline_ms)
+		session->earliest_deadline_ms = arrive_by_ms(stream);
+	note_held(stream);
 	/* nothing of the stream was ever given back, so this counts from its start */
 	submit_failed(stream, nghttp2_session_set_local_window_size(session->h2, 0,
 																stream->id,
@@ -470,6 +544,7 @@ start(GrpcStream *stream, Bytes message)
 	if (strcmp(stream->rpc->service, "etcdserverpb.Auth") == 0)
 		wipe(bytes_make(stream->frame.data, stream->frame.len));
 	grpcframe_reset(&stream->frame);
+	note_held(stream);
 }
 
 /* what was borrowed from the stream is copied: a request may outlive it */
@@ -564,7 +639,15 @@ answer(GrpcStream *stream)
 
 	stream->phase = STREAM_ANSWERED;
 	release_reservation(stream);
+	session->has_succeeded = true;
+	if (session->nanswers++ == 0)
+		session->answer_ms = clock_monotonic_ms();
 	session->answer_bytes += stream->req->answer.len;
+	if (session->answer_bytes > ANSWERS_CUT_BYTES)
+	{
+		elog_info("closing a connection whose client asks and does not read");
+		session->is_broken = true;
+	}
 	grpcframe_write_prefix(stream->prefix,
 						   (uint32_t) stream->req->answer.len);
 	submit_failed(stream, nghttp2_submit_response(session->h2, stream->id, nv,
@@ -598,6 +681,7 @@ read_answer(nghttp2_session *h2, int32_t id, uint8_t *out, size_t size,
 		stream->sent += chunk;
 		n += chunk;
 	}
+	stream->session->answer_ms = clock_monotonic_ms();
 	if (stream->sent == body->len + GRPC_PREFIX_BYTES)
 	{
 		*flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -617,6 +701,7 @@ drop_answer(GrpcStream *stream)
 	if (session->answer_bytes >= ANSWERS_MAX_BYTES)
 		session->has_room = true;
 	session->answer_bytes -= stream->req->answer.len;
+	session->nanswers--;
 	request_destroy(stream->req);
 	stream->req = NULL;
 }

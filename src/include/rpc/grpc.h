@@ -50,6 +50,9 @@ extern void grpc_session_shutdown(GrpcSession *session);
 extern int64_t grpc_session_next_timer_ms(const GrpcSession *session);
 extern void grpc_session_on_timer(GrpcSession *session, int64_t now_ms);
 
+/* has a request of this connection been answered without error? */
+extern bool grpc_session_has_succeeded(const GrpcSession *session);
+
 extern uint32_t grpc_session_streams(const GrpcSession *session);
 
 #endif							/* RPC_GRPC_H */

@@ -51,6 +51,8 @@ typedef struct GrpcStream
 	const RpcInfo *rpc;
 	int64_t		deadline_ms;	/* 0: none */
 	GrpcFrame	frame;
+	int64_t		begun_ms;		/* since when we wait for the message */
+	size_t		held_bytes;		/* part of session->held_bytes */
 	size_t		reserved_bytes; /* part of session->reserved_bytes */
 	/* RUNNING; and ANSWERED until the answer is read to its end */
 	Request    *req;
@@ -79,19 +81,25 @@ struct GrpcSession
 	uint32_t	nunused;
 
 	/*
-	 * Memory.  reserved_bytes: windows given for large messages, counted until
-	 * the request is answered.  answer_bytes: answers not yet read by the
-	 * client.  has_room: one of them has shrunk.
+	 * Memory.  held_bytes: headers and messages of requests that have not
+	 * begun to run, but for the large ones.  reserved_bytes: windows given for
+	 * large messages, counted until the request is answered.  answer_bytes:
+	 * of nanswers answers not yet read by the client.  has_room: one of the
+	 * latter two has shrunk.
 	 */
+	size_t		held_bytes;
 	size_t		reserved_bytes;
 	size_t		answer_bytes;
+	uint32_t	nanswers;
 	bool		has_room;
+	bool		has_succeeded;	/* a request was answered without error */
 
 	/* time */
 	int64_t		now_ms;			/* when this call came in */
 	int64_t		earliest_deadline_ms;	/* or earlier; INT64_MAX: none */
 	int64_t		last_receive_ms;
 	int64_t		ping_sent_ms;	/* keepalive; 0: none outstanding */
+	int64_t		answer_ms;		/* when an answer last moved; if nanswers > 0 */
 	int64_t		shutdown_ms;	/* 0: not shutting down */
 	bool		has_final_goaway;
 
@@ -102,6 +110,8 @@ struct GrpcSession
 };
 
 extern GrpcStream *stream_open(GrpcSession *session, int32_t id);
+/* one field of the headers */
+extern void stream_header(GrpcStream *stream, Bytes name, Bytes value);
 /* all headers are there */
 extern void stream_begin(GrpcStream *stream);
 extern void stream_data(GrpcStream *stream, Bytes data);
@@ -112,7 +122,7 @@ extern void stream_close(GrpcStream *stream);
 
 /* answer with a status, whatever it was doing */
 extern void stream_refuse(GrpcStream *stream, GrpcStatus status);
-/* answer DeadlineExceeded to those whose time is over */
+/* refuse those whose time is over: to be answered, or to arrive */
 extern void stream_expire_all(GrpcSession *session);
 /* start what waited for room */
 extern void stream_run_waiting(GrpcSession *session);
