@@ -163,6 +163,7 @@ start_thread(void)
 static void *
 run_jobs(void *unused)
 {
+	(void) pthread_setname_np(pthread_self(), "clav hash");
 	lower_priority();
 	for (;;)
 	{

@@ -21,6 +21,7 @@
 #include "server.h"
 
 /* system */
+#include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -98,6 +99,8 @@ void
 BackendMain(const BackendStart *start)
 {
 	elog_set_process_name("backend");
+	/* for top and perf */
+	(void) pthread_setname_np(pthread_self(), "clav backend");
 	prepare_signals();
 	backend.deadline_ms = clock_monotonic_ms() + guc_handshake_timeout;
 	backend.conn = conn_create(start->fd, start->tls);

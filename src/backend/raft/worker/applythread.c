@@ -189,6 +189,7 @@ applythread_main(void *arg)
 	uint32_t	quiet = 0;
 	RaftEntry  *first;
 
+	(void) pthread_setname_np(pthread_self(), "clav apply");
 	while (take_entries(&first, idle_ms))
 	{
 		if (first != NULL)

@@ -28,6 +28,7 @@
 #include "server.h"
 
 /* system */
+#include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -163,6 +164,8 @@ consensus_run(void)
 {
 	bool		has_more = false;
 
+	/* as the other threads, for top and perf */
+	(void) pthread_setname_np(pthread_self(), "clav consensus");
 	for (;;)
 	{
 		wait_for_events(has_more);

@@ -135,6 +135,7 @@ logthread_main(void *arg)
 	bool		is_idle;
 	int			rc;
 
+	(void) pthread_setname_np(pthread_self(), "clav log");
 	while (take_work(&trim, &is_idle))
 	{
 		if (writing.n > 0)

@@ -314,6 +314,7 @@ persist_main(void *arg)
 {
 	Batch	   *batches;
 
+	(void) pthread_setname_np(pthread_self(), "clav persist");
 	while (take_batches(&batches))
 	{
 		if (batches != NULL)
