@@ -364,8 +364,8 @@ test_long_names_use_up_cells(void **state)
 	{
 		for (int i = 0; i < 500; i++)
 		{
-			snprintf(name, 8, "%07d", i);
-			name[7] = 'n';
+			/* bytes, not text */
+			memcpy(name, &i, sizeof(i));
 			make_token(&tokens[i]);
 			token_cache_put(tokens[i].hash, next_index,
 							bytes_make(name, sizeof(name)), 1, TTL);
