@@ -1168,6 +1168,41 @@ test_slot_changes_hands_under_the_copying_worker(void **state)
 }
 
 static void
+run_die_with_the_flag(void)
+{
+	setenv("CLAVIGER_INJECT", "ring-flag-taken=kill", 1);
+	injection_reload();
+	(void) ring_submit(SUBMIT_READ, 1, BYTES_EMPTY);
+}
+
+static void
+test_killed_waker_does_not_leave_the_worker_asleep(void **state)
+{
+	uint32_t	slot;
+	uint64_t	generation;
+	Submission	sub;
+	Backend		dead;
+	struct pollfd fd = {.fd = ring_submission_fd(),.events = POLLIN};
+	int			status;
+
+	assert_false(ring_submission_next(&slot, &generation, &sub));
+	assert_true(ring_arm_submissions());
+	dead = start_backend(run_die_with_the_flag);
+	assert_int_equal(waitpid(dead.pid, &status, 0), dead.pid);
+	assert_true(WIFSIGNALED(status));
+	/* the flag is gone, and nothing would wake us */
+	assert_int_equal(atomic_load(&ring_places.shared->worker_asleep), 0);
+	assert_int_equal(poll(&fd, 1, 0), 0);
+	close(dead.go);
+	close(dead.report);
+	control_reap_slot(dead.slot);
+	assert_int_equal(poll(&fd, 1, 0), 1);
+	assert_false(ring_submission_next(&slot, &generation, &sub));
+	assert_int_equal(poll(&fd, 1, 0), 0);
+	assert_all_slots_serve();
+}
+
+static void
 run_use_much_memory(void)
 {
 	static uint8_t buffer[MAX_PAYLOAD];
@@ -1412,6 +1447,7 @@ main(void)
 		WITH_RINGS(test_entry_for_the_dead_is_passed_over),
 		WITH_RINGS(test_successor_begins_with_an_empty_ring),
 		WITH_RINGS(test_slot_changes_hands_under_the_copying_worker),
+		WITH_RINGS(test_killed_waker_does_not_leave_the_worker_asleep),
 		WITH_RINGS(test_reaping_gives_memory_back),
 		WITH_RINGS(test_kill_nine_at_any_moment),
 		WITH_RINGS(test_descriptors_stay_bounded),

@@ -19,6 +19,10 @@
  * worker's state is the bitmap of slots with submissions, a backend's state
  * is its position "posted".
  *
+ * A backend may be killed after it took the worker's flag and before it wrote:
+ * then the worker sleeps, and nobody else wakes it.  So the postmaster wakes
+ * the worker whenever it reaps a slot.
+ *
  * The bitmap works the same way: the producer moves head, then sets the bit if
  * he does not see it set; the consumer clears the bit, then looks at head.
  *
@@ -134,8 +138,13 @@ ring_reap(int slot)
 	RingControl *control = &ring_places.controls[slot];
 	uint64_t	head = atomic_load(&control->head);
 
+	uint64_t	one = 1;
+
 	Assert(atomic_load(&control_slot(slot)->generation) % 2 == 0);
 	atomic_store(&control->head, 0);
+	/* the dead owner may have died with the worker's flag in his hand */
+	if (write(ring_places.worker_eventfd, &one, sizeof(one)) < 0)
+		(void) 0;
 	/* the dead owner may have written nonsense; then pages are only kept */
 	if (head > KEEP_BYTES)
 		ring_release_memory(slot);

@@ -275,6 +275,7 @@ wake_worker(void)
 	if (atomic_load(&shared->worker_asleep) == 0 ||
 		atomic_exchange(&shared->worker_asleep, 0) == 0)
 		return;
+	(void) INJECTION_POINT("ring-flag-taken");
 	/* can fail only when the counter is full, and then it is readable */
 	if (write(ring_places.worker_eventfd, &one, sizeof(one)) < 0)
 		(void) 0;

@@ -81,6 +81,7 @@ injection_run(const char *point)
 	{
 		Injection  *injection = &injections[i];
 		uint64_t	passage;
+		int			fired;
 
 		if (strcmp(injection->point, point) != 0)
 			continue;
@@ -89,9 +90,10 @@ injection_run(const char *point)
 			continue;
 		if (injection->trigger[0] != '\0' && !take_trigger(injection->trigger))
 			continue;
-		error = fire(injection, passage);
-		if (error != 0)
-			break;
+		fired = fire(injection, passage);
+		/* the others go on: each counts every passage */
+		if (error == 0)
+			error = fired;
 	}
 	return error;
 }
