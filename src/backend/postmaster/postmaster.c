@@ -44,6 +44,7 @@
 /* this layer and below */
 #include "comm/tls.h"
 #include "postmaster/children.h"
+#include "postmaster/memlimit.h"
 #include "postmaster/pidfile.h"
 #include "postmaster/postmaster.h"
 #include "raft/worker.h"
@@ -124,6 +125,7 @@ PostmasterMain(void)
 	sigprocmask(SIG_BLOCK, &handled_signals, NULL);
 
 	prepare_data_dir();
+	memlimit_check_quota();
 	open_listeners();
 	if (any_listener_needs_tls() && !load_tls(&tls, error, sizeof(error)))
 		elog_fatal("%s", error);
