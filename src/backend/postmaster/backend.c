@@ -55,11 +55,13 @@ typedef struct Backend
 	MemContext *mcx;
 	int			epoll_fd;
 	int			signal_fd;
+	int			hash_fd;
 	bool		has_slot;
 	uint32_t	polled;			/* what is asked of the socket */
 	bool		is_blocked;		/* the socket takes no more output */
 	int64_t		blocked_ms;		/* since when, or since it took the last bytes */
 	int64_t		proof_ms;		/* when a request must have succeeded; -1: any */
+	bool		is_readable;	/* so said the last wait */
 	bool		peer_closed;
 	bool		is_ending;		/* told to finish */
 	int64_t		deadline_ms;	/* of this phase; -1: none */
@@ -124,6 +126,7 @@ attach(const BackendStart *start)
 	poll_fd(conn_fd(backend.conn), EPOLLIN);
 	backend.polled = EPOLLIN;
 	backend.proof_ms = -1;
+	backend.hash_fd = -1;
 	poll_fd(backend.signal_fd, EPOLLIN);
 	poll_fd(postmaster_death_fd(), 0);	/* EPOLLHUP comes unasked */
 	if (start->slot < 0)
@@ -282,8 +285,9 @@ open_session(int slot)
 	{
 		ring_attach_backend();
 		dispatch_init();
-		poll_fd(dispatch_completion_fd(), EPOLLIN);
-		poll_fd(dispatch_hash_fd(), EPOLLIN);
+		poll_fd(dispatch_completion_fd(), EPOLLIN | EPOLLET);
+		backend.hash_fd = dispatch_hash_fd();
+		poll_fd(backend.hash_fd, EPOLLIN);
 		atomic_store(&control_self()->state, SLOT_IDLE);
 		backend.deadline_ms = -1;
 		if (guc_first_request_timeout > 0)
@@ -313,7 +317,8 @@ serve(void)
 		if (is_time_over())
 			return;
 		wait_for_events();
-		if (may_read() && !read_input())
+		if (may_read() && (backend.is_readable ||
+						   conn_has_pending(backend.conn)) && !read_input())
 			return;
 		on_timers();
 	}
@@ -440,6 +445,7 @@ wait_for_events(void)
 {
 	struct epoll_event events[8];
 	int			timeout = next_timeout_ms();
+	bool		has_hashes = false;
 	int			n;
 
 	if (backend.session != NULL && backend.has_slot)
@@ -455,17 +461,25 @@ wait_for_events(void)
 	n = epoll_wait(backend.epoll_fd, events, lengthof(events), timeout);
 	if (n < 0 && errno != EINTR)
 		elog_fatal("waiting for events failed: %s", strerror(errno));
+	backend.is_readable = false;
 	for (int i = 0; i < n; i++)
 	{
-		if (events[i].data.fd == postmaster_death_fd())
+		int			fd = events[i].data.fd;
+
+		if (fd == postmaster_death_fd())
 			end_process(0);
-		if (events[i].data.fd == backend.signal_fd)
+		if (fd == backend.signal_fd)
 			on_signals();
+		else if (fd == conn_fd(backend.conn))
+			backend.is_readable = true;
+		else if (fd == backend.hash_fd)
+			has_hashes = true;
 	}
 	if (backend.session != NULL && backend.has_slot)
 	{
 		dispatch_on_completions();
-		dispatch_on_hashes();
+		if (has_hashes)
+			dispatch_on_hashes();
 	}
 	(void) INJECTION_POINT("backend-loop");
 }

@@ -110,8 +110,9 @@ applythread_submit(RaftEntry *first, RaftEntry *last)
 	else
 		tail->next = first;
 	tail = last;
-	pthread_cond_signal(&has_work);
 	pthread_mutex_unlock(&lock);
+	/* after it, or the thread would wake only to wait for the lock */
+	pthread_cond_signal(&has_work);
 }
 
 uint64_t

@@ -95,7 +95,6 @@ typedef struct Consensus
 	bool		has_published;	/* has looked whether it must, after start */
 	uint64_t	compacted;
 	bool		is_throttled;
-	bool		is_muted;		/* submissions are not watched */
 	bool		is_stopping;
 } Consensus;
 
@@ -109,9 +108,8 @@ static _Atomic uint64_t durable_term;
 static _Atomic uint64_t durable_index;
 
 static void open_descriptors(void);
-static void poll_fd(int fd);
+static void poll_fd(int fd, uint32_t events);
 static void wait_for_events(bool has_more);
-static void mute_submissions(bool on);
 static int	sleep_ms(void);
 static void read_signals(void);
 static void reload(void);
@@ -221,18 +219,19 @@ open_descriptors(void)
 	me.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (me.signal_fd < 0 || wake_fd < 0 || me.epoll_fd < 0)
 		elog_fatal("could not create descriptors: %s", strerror(errno));
-	poll_fd(me.signal_fd);
-	poll_fd(wake_fd);
-	poll_fd(ring_submission_fd());
-	poll_fd(ring_attach_fd());
+	poll_fd(me.signal_fd, EPOLLIN);
+	/* nobody reads it: each write makes an edge */
+	poll_fd(wake_fd, EPOLLIN | EPOLLET);
+	poll_fd(ring_submission_fd(), EPOLLIN);
+	poll_fd(ring_attach_fd(), EPOLLIN);
 	if (me.death_fd >= 0)
-		poll_fd(me.death_fd);
+		poll_fd(me.death_fd, EPOLLIN);
 }
 
 static void
-poll_fd(int fd)
+poll_fd(int fd, uint32_t events)
 {
-	struct epoll_event event = {.events = EPOLLIN,.data.fd = fd};
+	struct epoll_event event = {.events = events,.data.fd = fd};
 
 	if (epoll_ctl(me.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
 		elog_fatal("could not watch a descriptor: %s", strerror(errno));
@@ -246,7 +245,6 @@ wait_for_events(bool has_more)
 	int			n;
 
 	/* while throttled the rings are left alone; apply wakes us */
-	mute_submissions(me.is_throttled);
 	if (!has_more && !me.is_throttled && !ring_arm_submissions())
 		has_more = true;
 	n = epoll_wait(me.epoll_fd, events, MAX_EVENTS, has_more ? 0 : sleep_ms());
@@ -260,31 +258,16 @@ wait_for_events(bool has_more)
 			read_signals();
 		else if (fd == ring_attach_fd())
 			ring_accept_attachments();
+		else if (fd == ring_submission_fd() &&
+				 read(fd, &count, sizeof(count)) < 0)
+			(void) 0;			/* EAGAIN: another reader cannot be */
 		else if (fd == me.death_fd)
 		{
 			/* the store goes with it; the log has all that was promised */
 			elog_error("the postmaster is gone: ending at once");
 			_exit(ELOG_EXIT_FATAL);
 		}
-		else if (fd == wake_fd && read(wake_fd, &count, sizeof(count)) < 0)
-			(void) 0;			/* EAGAIN: another reader cannot be */
 	}
-}
-
-/* else a wakeup that is not taken would keep the loop from sleeping */
-static void
-mute_submissions(bool on)
-{
-	struct epoll_event event = {
-		.events = on ? 0 : EPOLLIN,
-		.data.fd = ring_submission_fd(),
-	};
-
-	if (on == me.is_muted)
-		return;
-	me.is_muted = on;
-	if (epoll_ctl(me.epoll_fd, EPOLL_CTL_MOD, event.data.fd, &event) != 0)
-		elog_fatal("could not watch a descriptor: %s", strerror(errno));
 }
 
 static int

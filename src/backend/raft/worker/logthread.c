@@ -90,8 +90,9 @@ logthread_append(RaftEntry *const *entries, uint32_t n)
 {
 	pthread_mutex_lock(&lock);
 	queue_add(&queued, entries, n);
-	pthread_cond_signal(&has_work);
 	pthread_mutex_unlock(&lock);
+	/* after it, or the thread would wake only to wait for the lock */
+	pthread_cond_signal(&has_work);
 }
 
 void

@@ -15,7 +15,11 @@
  *
  * In any order of the four steps either the sleeper sees the state in his
  * step 2, or the waker sees the flag in his: no wake-up is lost, and a busy
- * partner costs no system call.  A wake-up too many does no harm.  The
+ * partner costs no system call.  A wake-up too many does no harm.  A
+ * backend does not read its eventfd but waits for an edge (EPOLLET), which each
+ * write makes anew; 2^64 writes do not happen.  The worker reads its own when
+ * it is readable: all backends have it, and one that has gone mad could
+ * otherwise fill it up for ever.  The
  * worker's state is the bitmap of slots with submissions, a backend's state
  * is its position "posted".
  *

@@ -139,9 +139,6 @@ ring_completion_done(void)
 bool
 ring_arm_completions(void)
 {
-	/* what an earlier sleep left in the eventfd would end this one at once */
-	if (is_armed)
-		disarm();
 	atomic_store(&control_self()->completions_armed, 1);
 	is_armed = true;
 	if (consumed == atomic_load(&control->posted) &&
@@ -283,16 +280,12 @@ wake_worker(void)
 
 /* ---- sleeping ---- */
 
+/* An eventfd that was written meanwhile wakes us once for nothing. */
 static void
 disarm(void)
 {
-	uint64_t	count;
-
 	atomic_store(&control_self()->completions_armed, 0);
 	is_armed = false;
-	/* EAGAIN if nobody has woken us */
-	if (read(completion_fd, &count, sizeof(count)) < 0)
-		(void) 0;
 }
 
 static void

@@ -320,16 +320,12 @@ raise_descriptor_limit(void)
 
 /* ---- submissions ---- */
 
+/* An eventfd that was written meanwhile wakes us once for nothing. */
 static void
 disarm(void)
 {
-	uint64_t	count;
-
 	atomic_store(&ring_places.shared->worker_asleep, 0);
 	is_armed = false;
-	/* EAGAIN if nobody has woken us */
-	if (read(ring_places.worker_eventfd, &count, sizeof(count)) < 0)
-		(void) 0;
 }
 
 /* Choose the next slot with submissions, going round; false if none has. */

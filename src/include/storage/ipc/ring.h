@@ -80,7 +80,7 @@ extern void ring_close_fds(void);
  * FATAL if that fails.  Submissions may follow at once.
  */
 extern void ring_attach_backend(void);
-/* readable when completions wait */
+/* an eventfd; wait for an edge (EPOLLET): nobody ever reads it */
 extern int	ring_completion_fd(void);
 
 /*
@@ -106,7 +106,8 @@ extern bool ring_arm_completions(void);
 extern void ring_attach_worker(void);
 /* gives back heap and descriptors; no other thread answers any more */
 extern void ring_detach_worker(void);
-extern int	ring_submission_fd(void);	/* eventfd */
+/* an eventfd; the caller reads it when it is readable */
+extern int	ring_submission_fd(void);
 extern int	ring_attach_fd(void);		/* new backends announce themselves */
 extern void ring_accept_attachments(void);
 
