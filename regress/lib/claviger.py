@@ -7,6 +7,7 @@ needed.  Run with Debian's python3 (python3-grpcio, python3-protobuf).
 import atexit
 import importlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,18 @@ import grpc
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 BUILDDIR = os.environ.get('BUILDDIR', os.path.join(TOP, 'build'))
 BINDIR = os.environ.get('CLAVIGER_BINDIR', os.path.join(BUILDDIR, 'bin'))
+SANITIZER = next((s for s in ('asan', 'tsan') if os.path.basename(BUILDDIR) == 'build-' + s), None)
+# how much more time everything is given; what is demanded stays the same
+SLOW = float(os.environ.get('CLAVIGER_SLOW') or {'asan': 4, 'tsan': 8}.get(SANITIZER, 1))
+_SUPPRESSIONS = os.path.join(TOP, 'regress', 'sanitizers')
+SANITIZER_ENV = {
+    'asan': {'ASAN_OPTIONS': 'detect_stack_use_after_return=1:quarantine_size_mb=64',
+             'UBSAN_OPTIONS': 'print_stacktrace=1:suppressions=' + _SUPPRESSIONS + '/ubsan.supp',
+             'LSAN_OPTIONS': 'suppressions=' + _SUPPRESSIONS + '/lsan.supp'},
+    'tsan': {'TSAN_OPTIONS': 'second_deadlock_stack=1:suppressions=' + _SUPPRESSIONS + '/tsan.supp'},
+}.get(SANITIZER, {})
+SANITIZER_REPORT = re.compile(r'ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:|'
+                              r'Sanitizer CHECK failed|Sanitizer:DEADLYSIGNAL')
 
 _tmp = tempfile.mkdtemp(prefix='claviger-py-')
 _servers = []
@@ -29,7 +42,22 @@ _servers = []
 def _clean_up():
     for server in _servers:
         server.kill9()
+    reports = [r for r in map(sanitizer_report, _servers) if r]
     shutil.rmtree(_tmp, ignore_errors=True)
+    if reports:
+        # too late for a TAP line: the exit status fails the test
+        print('# a sanitizer has reported:\n' + reports[0], flush=True)
+        os._exit(1)
+
+
+def sanitizer_report(server):
+    """What a sanitizer wrote into the server's log, or None."""
+    try:
+        text = open(server.log, errors='replace').read()
+    except OSError:
+        return None
+    found = SANITIZER_REPORT.search(text)
+    return found and '# ' + text[max(0, found.start() - 200):found.start() + 8000].replace('\n', '\n# ')
 
 
 def load_protos():
@@ -48,6 +76,24 @@ def free_port():
         return s.getsockname()[1]
 
 
+def children(server):
+    """Process ids of the raft worker and the backends."""
+    pid = server.process.pid
+    with open('/proc/%d/task/%d/children' % (pid, pid)) as file:
+        return [int(n) for n in file.read().split()]
+
+
+def make_certificates(directory, *clients):
+    """A CA, the server's certificate and clients' by their CN; returns the CA's file."""
+    subprocess.run(['perl', '-I' + os.path.join(TOP, 'regress', 'lib'), '-e', '''
+        use Claviger::Certs; use File::Copy;
+        my $ca = Claviger::Certs->new; my $to = shift;
+        $ca->issue($_) for "server", @ARGV;
+        copy("$ca->{dir}/$_", "$to/$_") for "ca.crt", map { ("$_.crt", "$_.key") } "server", @ARGV;
+        ''', directory, *clients], check=True)
+    return os.path.join(directory, 'ca.crt')
+
+
 class Server:
     def __init__(self, args=(), tls=False, env=None):
         self.dir = tempfile.mkdtemp(prefix='server-', dir=_tmp)
@@ -57,7 +103,8 @@ class Server:
         self.url = '%s://127.0.0.1:%d' % ('https' if tls else 'http', self.port)
         self.endpoint = '127.0.0.1:%d' % self.port
         self.args = list(args)
-        self.env = dict(os.environ, **(env or {}))
+        self.env = dict(SANITIZER_ENV, **os.environ)
+        self.env.update(env or {})
         self.process = None
         _servers.append(self)
 
@@ -68,7 +115,7 @@ class Server:
                  '--listen-client-urls', self.url, '--advertise-client-urls', self.url] + self.args,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
                 start_new_session=True)
-        end = time.time() + seconds
+        end = time.time() + seconds * SLOW
         while time.time() < end and self.process.poll() is None:
             if self.state() == 'ready':
                 return self
@@ -86,7 +133,7 @@ class Server:
 
     def stop(self, signo=signal.SIGTERM, seconds=30):
         self.process.send_signal(signo)
-        status = self.process.wait(seconds)
+        status = self.process.wait(seconds * SLOW)
         self.process = None
         return status
 
@@ -131,14 +178,14 @@ class Client:
         stub = self.channel.unary_unary(
             '/' + method, request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=response_class.FromString)
-        return stub(request, timeout=timeout, metadata=metadata)
+        return stub(request, timeout=timeout * SLOW, metadata=metadata)
 
     def stream(self, method, request, response_class, timeout=20):
         metadata = [('token', self.token)] if self.token is not None else []
         stub = self.channel.stream_stream(
             '/' + method, request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=response_class.FromString)
-        return list(stub(iter([request]), timeout=timeout, metadata=metadata))
+        return list(stub(iter([request]), timeout=timeout * SLOW, metadata=metadata))
 
     def close(self):
         self.channel.close()

@@ -958,6 +958,18 @@ test_empty_data_flood(void **state)
 }
 
 static void
+test_padding_flood(void **state)
+{
+	Call	   *call = call_new(NULL);
+
+	call->stays_open = true;
+	call_send(call, NULL, 0);
+	pump();
+	flood("\0\0\2\0\x8\0\0\0\1\1\0", 11, 1000);
+	assert_sent_away("too_many_frames");
+}
+
+static void
 test_priority_flood(void **state)
 {
 	flood("\0\0\5\2\0\0\0\0\1\0\0\0\0\0", 14, 2000);
@@ -1395,6 +1407,7 @@ main(void)
 		TEST(test_rapid_reset),
 		TEST(test_settings_flood),
 		TEST(test_empty_data_flood),
+		TEST(test_padding_flood),
 		TEST(test_priority_flood),
 		TEST(test_window_update_flood),
 		TEST(test_continuation_flood),

@@ -16,6 +16,20 @@ use Time::HiRes qw(sleep time);
 
 our $TOP = abs_path(dirname(__FILE__) . '/../../..');
 our $BUILDDIR = $ENV{BUILDDIR} || "$TOP/build";
+our ($SANITIZER) = $BUILDDIR =~ m{build-(asan|tsan)/?$};
+# how much more time everything is given; what is demanded stays the same
+our $SLOW = $ENV{CLAVIGER_SLOW} || ($SANITIZER ? { asan => 4, tsan => 8 }->{$SANITIZER} : 1);
+my $suppressions = "$TOP/regress/sanitizers";
+if ($SANITIZER && $SANITIZER eq 'asan')
+{
+	$ENV{ASAN_OPTIONS} //= 'detect_stack_use_after_return=1:quarantine_size_mb=64';
+	$ENV{UBSAN_OPTIONS} //= "print_stacktrace=1:suppressions=$suppressions/ubsan.supp";
+	$ENV{LSAN_OPTIONS} //= "suppressions=$suppressions/lsan.supp";
+}
+elsif ($SANITIZER)
+{
+	$ENV{TSAN_OPTIONS} //= "second_deadlock_stack=1:suppressions=$suppressions/tsan.supp";
+}
 our $BINDIR = $ENV{CLAVIGER_BINDIR} || "$BUILDDIR/bin";
 my @running;
 
@@ -86,7 +100,7 @@ sub start
 sub wait_ready
 {
 	my ($self, $seconds) = @_;
-	my $end = time + ($seconds || 30);
+	my $end = time + ($seconds || 30) * $SLOW;
 	while (time < $end)
 	{
 		return 1 if ($self->state || '') eq 'ready';
@@ -120,7 +134,7 @@ sub wait_end
 {
 	my ($self, $seconds) = @_;
 	my $pid = $self->{pid} or return $self->{status};
-	my $end = time + $seconds;
+	my $end = time + $seconds * $SLOW;
 	while (time < $end)
 	{
 		if (waitpid($pid, WNOHANG) == $pid)
@@ -164,6 +178,14 @@ sub log_text
 	return <$file> // '';
 }
 
+# What a sanitizer wrote into its log, or nothing.
+sub sanitizer_report
+{
+	my $text = $_[0]->log_text;
+	return '' if $text !~ /ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:|Sanitizer CHECK failed|Sanitizer:DEADLYSIGNAL/;
+	return substr($text, $-[0] > 200 ? $-[0] - 200 : 0, 8000) =~ s/^/# /mgr;
+}
+
 # Run a command, bounded; returns (exit status, stdout and stderr together).
 sub run
 {
@@ -174,7 +196,7 @@ sub run
 	{
 		open(STDERR, '>&', \*STDOUT);
 		open(STDIN, '<', '/dev/null');
-		exec('timeout', '60', @command) or POSIX::_exit(127);
+		exec('timeout', 60 * $SLOW, @command) or POSIX::_exit(127);
 	}
 	{ local $/; $out = <$pipe> // ''; }
 	close($pipe);
@@ -198,6 +220,11 @@ END
 	for my $server (@running)
 	{
 		$server->kill9 if $server->{pid};
+		if ((my $report = $server->sanitizer_report) ne '')
+		{
+			print "# a sanitizer has reported:\n$report\n";
+			$status = 1;
+		}
 	}
 	$? = $status;
 }

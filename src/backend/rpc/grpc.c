@@ -34,6 +34,8 @@
 #define H2_RESET_PER_SECOND 1000
 #define H2_MAX_SETTINGS 32
 #define H2_MAX_OUTBOUND_ACK 1000
+/* the length byte and what it can say */
+#define PADDING_MAX 256
 /* frames that wait for a client who asks and does not read, beyond streams */
 #define OUT_QUEUE_EXTRA 2000
 
@@ -50,6 +52,7 @@ static void check_answers_move(GrpcSession *session);
 static void final_goaway(GrpcSession *session);
 static void end_calmly(GrpcSession *session, const char *debug);
 static int	count_frame(GrpcSession *session, GuardKind kind);
+static bool carries_nothing(const nghttp2_frame_hd *hd);
 static int	on_ping(GrpcSession *session, const nghttp2_ping *ping);
 
 static int	on_begin_frame(nghttp2_session *h2, const nghttp2_frame_hd *hd,
@@ -421,6 +424,19 @@ on_ping(GrpcSession *session, const nghttp2_ping *ping)
 	return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
+/*
+ * DATA that may hold padding alone counts as empty: gRPC clients do not pad,
+ * and nghttp2 gives the window for padding back.
+ */
+static bool
+carries_nothing(const nghttp2_frame_hd *hd)
+{
+	if (hd->flags & NGHTTP2_FLAG_END_STREAM)
+		return false;
+	return hd->length == 0 ||
+		((hd->flags & NGHTTP2_FLAG_PADDED) && hd->length <= PADDING_MAX);
+}
+
 /* ---- callbacks of nghttp2 ---- */
 
 static int
@@ -434,9 +450,7 @@ on_begin_frame(nghttp2_session *h2, const nghttp2_frame_hd *hd, void *arg)
 		case NGHTTP2_CONTINUATION:
 			return 0;
 		case NGHTTP2_DATA:
-			if (hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM))
-				return 0;
-			return count_frame(session, GUARD_EMPTY);
+			return carries_nothing(hd) ? count_frame(session, GUARD_EMPTY) : 0;
 		case NGHTTP2_RST_STREAM:
 			return count_frame(session, GUARD_RESET);
 		case NGHTTP2_SETTINGS:
