@@ -4,15 +4,21 @@
  *
  *	apply thread                       persist thread
  *	  persist_put ...  -> filling
- *	  persist_submit   -> queue (bounded) -> one transaction for what is
- *	                                         queued, up to ~2048 changes,
- *	                                         with index, term, revisions
+ *	  persist_submit   -> queue (bounded) -> a moment later one transaction for
+ *	                                         what is queued, up to ~2048
+ *	                                         changes, with index, term,
+ *	                                         revisions
  *	                                      -> checkpoint by bytes or time
  *	                                      -> on_durable(index, term)
  *
  * A batch is one growing buffer of encoded changes:
  *	u8 what (1 put, 2 remove), u8 table, key, and for a put value
  *	(varint length and bytes each)
+ *
+ * Nobody waits for the tables, so the thread lets changes gather for LINGER_MS
+ * (or LINGER_BYTES): a transaction for each put, and waking up for it, cost
+ * more than the put.  What is submitted meanwhile is added to the last batch of
+ * the queue.
  *
  * The index given to on_durable is the one whose transaction was committed
  * before the checkpoint began; the same thread does both, one after the other.
@@ -39,6 +45,9 @@
 /* several batches go into one transaction up to this many changes */
 #define TRANSACTION_CHANGES 2048
 #define BATCH_FIRST_BYTES 4096
+/* so long, or until there is so much, changes gather for a transaction */
+#define LINGER_MS 10
+#define LINGER_BYTES (256 * 1024)
 /* a buffer up to this size is used again */
 #define BATCH_KEEP_BYTES (1024 * 1024)
 
@@ -50,6 +59,7 @@ typedef struct Batch
 	struct Batch *next;
 	Buf			changes;
 	uint32_t	nchanges;
+	uint32_t	nsubmits;
 	uint64_t	index;
 	uint64_t	term;
 	int64_t		kv_revision;
@@ -74,6 +84,9 @@ typedef struct Persist
 	Batch	   *head;
 	Batch	   *tail;
 	uint64_t	queued_bytes;	/* with those being written */
+	uint64_t	waiting_bytes;	/* without them */
+	int64_t		waiting_since_ms;
+	bool		is_full;		/* apply waits for room */
 	Batch	   *spare;			/* an empty one to use again, or NULL */
 	bool		is_stopping;
 
@@ -90,9 +103,12 @@ static Persist persist;
 static Batch *batch_create(void);
 static void batch_destroy(Batch *batch);
 static void batch_recycle(Batch *batch);
+static void enqueue(Batch *batch);
+static uint64_t batch_bytes(const Batch *batch);
 static void add_change(uint8_t what, int table, Bytes key, Bytes value);
 static void *persist_main(void *arg);
 static bool take_batches(Batch **batches);
+static void linger(void);
 static void write_batches(Batch *first);
 static void apply_changes(const Batch *batch);
 static void put_progress(const Batch *last);
@@ -201,6 +217,7 @@ persist_submit(uint64_t applied_index, uint64_t applied_term,
 {
 	Batch	   *batch = persist.filling;
 	uint64_t	bytes = sizeof(*batch) + batch->changes.len;
+	bool		wakes;
 
 	batch->index = applied_index;
 	batch->term = applied_term;
@@ -210,18 +227,24 @@ persist_submit(uint64_t applied_index, uint64_t applied_term,
 	pthread_mutex_lock(&persist.lock);
 	while (persist.queued_bytes > 0 &&
 		   persist.queued_bytes + bytes > persist.options.queue_bytes)
+	{
+		persist.is_full = true;
+		pthread_cond_signal(&persist.has_work);
 		pthread_cond_wait(&persist.has_room, &persist.lock);
-	if (persist.tail == NULL)
-		persist.head = batch;
-	else
-		persist.tail->next = batch;
-	persist.tail = batch;
+	}
+	persist.is_full = false;
+	wakes = persist.head == NULL ||
+		(persist.waiting_bytes < LINGER_BYTES &&
+		 persist.waiting_bytes + bytes >= LINGER_BYTES);
+	if (persist.head == NULL)
+		persist.waiting_since_ms = clock_monotonic_ms();
 	persist.queued_bytes += bytes;
-	persist.filling = persist.spare;
-	persist.spare = NULL;
-	pthread_cond_signal(&persist.has_work);
+	persist.waiting_bytes += bytes;
+	enqueue(batch);
 	pthread_mutex_unlock(&persist.lock);
 
+	if (wakes)
+		pthread_cond_signal(&persist.has_work);
 	if (persist.filling == NULL)
 		persist.filling = batch_create();
 }
@@ -265,6 +288,7 @@ batch_create(void)
 {
 	Batch	   *batch = xcalloc(1, sizeof(*batch));
 
+	batch->nsubmits = 1;
 	buf_init(&batch->changes, NULL);
 	buf_reserve(&batch->changes, BATCH_FIRST_BYTES);
 	return batch;
@@ -290,8 +314,45 @@ batch_recycle(Batch *batch)
 	}
 	batch->changes.len = 0;
 	batch->nchanges = 0;
+	batch->nsubmits = 1;
 	batch->next = NULL;
 	persist.spare = batch;
+}
+
+/* To the end of the queue, and another one to fill in its place; lock held. */
+static void
+enqueue(Batch *batch)
+{
+	Batch	   *tail = persist.tail;
+
+	if (tail != NULL &&
+		tail->nchanges + batch->nchanges <= TRANSACTION_CHANGES &&
+		tail->changes.len + batch->changes.len <= BATCH_KEEP_BYTES)
+	{
+		buf_append(&tail->changes, batch->changes.data, batch->changes.len);
+		tail->nchanges += batch->nchanges;
+		tail->nsubmits++;
+		tail->index = batch->index;
+		tail->term = batch->term;
+		tail->kv_revision = batch->kv_revision;
+		tail->compacted_revision = batch->compacted_revision;
+		batch->changes.len = 0;
+		batch->nchanges = 0;
+		return;
+	}
+	if (tail == NULL)
+		persist.head = batch;
+	else
+		tail->next = batch;
+	persist.tail = batch;
+	persist.filling = persist.spare;
+	persist.spare = NULL;
+}
+
+static uint64_t
+batch_bytes(const Batch *batch)
+{
+	return batch->nsubmits * sizeof(*batch) + batch->changes.len;
 }
 
 static void
@@ -353,17 +414,20 @@ take_batches(Batch **batches)
 			is_time = pthread_cond_timedwait(&persist.has_work, &persist.lock,
 											 &until) == ETIMEDOUT;
 	}
+	linger();
 	*batches = last = persist.head;
 	go_on = last != NULL || !persist.is_stopping;
 	if (last != NULL)
 	{
 		uint32_t	nchanges = last->nchanges;
 
+		persist.waiting_bytes -= batch_bytes(last);
 		while (last->next != NULL &&
 			   nchanges + last->next->nchanges <= TRANSACTION_CHANGES)
 		{
 			last = last->next;
 			nchanges += last->nchanges;
+			persist.waiting_bytes -= batch_bytes(last);
 		}
 		persist.head = last->next;
 		if (persist.head == NULL)
@@ -372,6 +436,25 @@ take_batches(Batch **batches)
 	}
 	pthread_mutex_unlock(&persist.lock);
 	return go_on;
+}
+
+/* Lock held; it is given back meanwhile. */
+static void
+linger(void)
+{
+	int64_t		until_ms = persist.waiting_since_ms + LINGER_MS;
+	struct timespec until = {
+		.tv_sec = until_ms / 1000,
+		.tv_nsec = until_ms % 1000 * 1000000,
+	};
+
+	while (persist.head != NULL && persist.waiting_bytes < LINGER_BYTES &&
+		   !persist.is_full && !persist.is_stopping)
+	{
+		if (pthread_cond_timedwait(&persist.has_work, &persist.lock,
+								   &until) == ETIMEDOUT)
+			return;
+	}
 }
 
 /* All batches of the list in one transaction, with the progress of the last. */
@@ -387,7 +470,7 @@ write_batches(Batch *first)
 	{
 		apply_changes(batch);
 		check(INJECTION_POINT("persist-in-transaction"), "write to");
-		bytes += sizeof(*batch) + batch->changes.len;
+		bytes += batch_bytes(batch);
 		last = batch;
 	}
 	put_progress(last);
