@@ -208,8 +208,8 @@ initialise_in_child(void)
 	}
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
 		WEXITSTATUS(status) != 0)
-		elog_fatal_hint(NULL, "The lines above say why.  Empty the directory "
-						"before you try again.",
+		elog_fatal_hint(NULL, "The lines above say why.  The next start begins "
+						"with it again.",
 						"data directory \"%s\" could not be initialised",
 						guc_data_dir);
 	elog_info("data directory \"%s\" initialised", guc_data_dir);
@@ -558,6 +558,8 @@ on_worker_exit(int status)
 	}
 	elog_warning("stopping all backends to start over from disk");
 	set_state(PM_CRASHED);
+	/* whoever waits for "ready" waits for the new worker */
+	publish_pidfile("starting");
 	children_signal_clients(SIGQUIT);
 	restart_if_empty();
 }

@@ -44,6 +44,7 @@
 
 #define MARKER_FILE "claviger.version"
 #define LOCK_FILE "claviger.lock"
+#define MARKER_NEW_FILE "claviger.version.new"
 #define PROGRESS_FILE "claviger.init"
 #define DATA_FORMAT 1
 #define FIRST_INDEX 1
@@ -156,6 +157,7 @@ void
 raft_initialise_data_dir(const char *data_dir)
 {
 	char		path[PATH_MAX];
+	char		new_path[PATH_MAX];
 	char		text[128];
 
 	(void) INJECTION_POINT("init-begin");
@@ -171,7 +173,13 @@ raft_initialise_data_dir(const char *data_dir)
 
 	snprintf(text, sizeof(text), "format %d\nmade by claviger %s\n",
 			 DATA_FORMAT, CLAVIGER_VERSION);
-	write_file(data_dir, MARKER_FILE, text);
+	/* whole or not at all: half a marker would be taken for damage */
+	write_file(data_dir, MARKER_NEW_FILE, text);
+	path_in(new_path, data_dir, MARKER_NEW_FILE);
+	path_in(path, data_dir, MARKER_FILE);
+	(void) INJECTION_POINT("init-before-rename");
+	if (rename(new_path, path) != 0)
+		elog_fatal("could not create \"%s\": %s", path, strerror(errno));
 	sync_dir(data_dir);
 	(void) INJECTION_POINT("init-after-marker");
 	path_in(path, data_dir, PROGRESS_FILE);
