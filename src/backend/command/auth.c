@@ -39,7 +39,6 @@ enum
 };
 
 static ReqResult propose_kind(Request *req, LogOpKind kind);
-static ErrCode permit(Request *req, const LogOp *op);
 static ErrCode check_new_user(const LogOp *op, Bytes password);
 static ErrCode check_new_phc(Bytes password, Bytes phc);
 static ReqResult propose_hashed(Request *req, const LogOp *op, Bytes password);
@@ -104,7 +103,7 @@ command_user_add(Request *req)
 	ErrCode		error;
 
 	(void) secret_take(req, message->hashedpassword);
-	error = permit(req, &op);
+	error = request_permit(req, &op);
 	if (error == ERR_NONE)
 		error = check_new_user(&op, password);
 	if (error != ERR_NONE)
@@ -141,7 +140,7 @@ command_user_change_password(Request *req)
 		.kind = LOGOP_USER_CHANGE_PASSWORD,
 		.user.name = bytes_from_cstr(message->name),
 	};
-	ErrCode		error = permit(req, &op);
+	ErrCode		error = request_permit(req, &op);
 
 	if (error == ERR_NONE)
 		error = check_new_phc(password, phc);
@@ -201,7 +200,7 @@ command_role_add(Request *req)
 		.kind = LOGOP_ROLE_ADD,
 		.role.name = bytes_from_cstr(message->name),
 	};
-	ErrCode		error = permit(req, &op);
+	ErrCode		error = request_permit(req, &op);
 
 	if (error == ERR_NONE && op.role.name.len == 0)
 		error = ERR_ROLE_EMPTY;
@@ -232,7 +231,7 @@ command_role_grant_permission(Request *req)
 		.kind = LOGOP_ROLE_GRANT_PERMISSION,
 		.role.name = bytes_from_cstr(message->name),
 	};
-	ErrCode		error = permit(req, &op);
+	ErrCode		error = request_permit(req, &op);
 
 	if (error == ERR_NONE)
 		error = check_permission(message);
@@ -279,24 +278,6 @@ propose_kind(Request *req, LogOpKind kind)
 	LogOp		op = {.kind = kind};
 
 	return request_propose(req, &op, NULL);
-}
-
-/*
- * May the caller do this?  For what has to be known before the operation is
- * complete; request_propose() asks again.
- */
-static ErrCode
-permit(Request *req, const LogOp *op)
-{
-	const StoreVersion *v = store_pin();
-	AccessList	access;
-	ErrCode		error;
-
-	access_init(&access, req->mcx);
-	access_add_logop(&access, op);
-	error = request_authorize(req, v, &access);
-	store_unpin();
-	return error;
 }
 
 static ErrCode

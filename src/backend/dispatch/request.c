@@ -30,7 +30,6 @@ static Buf	entry;
 
 static ErrCode resolve_identity(Request *req, const StoreVersion *v);
 static void show_user(Bytes user);
-static ErrCode permit_logop(Request *req, const LogOp *op);
 static ErrCode submit_entry(Request *req, const LogOp *op);
 static ReqResult take_result(Request *req, const Completion *done);
 static PendingHash *hash_create(HashJobKind kind, Bytes password, Bytes phc);
@@ -88,10 +87,27 @@ request_be_nobody(Request *req)
 	req->is_identified = true;
 }
 
+ErrCode
+request_permit(Request *req, const LogOp *op)
+{
+	const StoreVersion *v = store_pin();
+	AccessList	access;
+	ErrCode		error;
+
+	access_init(&access, req->mcx);
+	access_add_logop(&access, op);
+	error = request_authorize(req, v, &access);
+	/* not before: the quota is nobody's business who may not write */
+	if (error == ERR_NONE)
+		error = limits_check_quota(v, op);
+	store_unpin();
+	return error;
+}
+
 ReqResult
 request_propose(Request *req, LogOp *op, ReqCompletionFn on_completion)
 {
-	ErrCode		error = permit_logop(req, op);
+	ErrCode		error = request_permit(req, op);
 
 	if (error != ERR_NONE)
 		return request_fail(req, error);
@@ -177,24 +193,6 @@ show_user(Bytes user)
 		return;
 	memcpy(shown, name, sizeof(name));
 	control_set_user(name);
-}
-
-/* May the caller do this, and is there room for it? */
-static ErrCode
-permit_logop(Request *req, const LogOp *op)
-{
-	const StoreVersion *v = store_pin();
-	AccessList	access;
-	ErrCode		error;
-
-	access_init(&access, req->mcx);
-	access_add_logop(&access, op);
-	error = request_authorize(req, v, &access);
-	/* not before: the quota is nobody's business who may not write */
-	if (error == ERR_NONE)
-		error = limits_check_quota(v, op);
-	store_unpin();
-	return error;
 }
 
 static ErrCode

@@ -73,6 +73,14 @@ extern ErrCode request_authorize(Request *req, const StoreVersion *v,
 extern void request_be_nobody(Request *req);
 
 /*
+ * The same for a log operation, on the current version; and is there room for
+ * it?  request_propose() asks by itself: this is for what has to be known
+ * before the operation is complete (a password must not be hashed for a
+ * caller without the right).
+ */
+extern ErrCode request_permit(Request *req, const LogOp *op);
+
+/*
  * Encode and propose; op->identity is filled in from the request.  Authorizes
  * on the current version first (access_add_logop), so a refusal costs no log
  * entry; then checks quota and size.  on_completion is called with the result,
