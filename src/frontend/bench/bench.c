@@ -12,6 +12,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* libraries */
@@ -53,10 +54,15 @@ typedef struct Bench
 
 static void parse_options(int argc, char **argv, BenchOptions *options);
 static bool parse_endpoint(BenchOptions *options);
+static void raise_descriptor_limit(void);
 static SSL_CTX *make_tls(const BenchOptions *options);
 static bool log_in(Bench *bench);
 static void open_connections(Bench *bench);
 static void run(Bench *bench, double seconds);
+static void open_connection(Slot *slot);
+static void run_connect(Bench *bench, double seconds);
+static void run_idle(Bench *bench, double seconds);
+static void ask_and_wait(Slot *slot);
 static void load_keys(Bench *bench);
 static void send_next(Slot *slot);
 static void on_answer(void *arg, int status, const char *message, Bytes body,
@@ -92,12 +98,23 @@ main(int argc, char **argv)
 	buf_init(&bench.message, NULL);
 	bench.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	bench.slots = xcalloc((size_t) options.connections, sizeof(Slot));
+	for (int i = 0; i < options.connections; i++)
+		bench.slots[i].bench = &bench;
+	raise_descriptor_limit();
 	if (options.user != NULL && options.op != BENCH_LOGIN && !log_in(&bench))
 		return 1;
-	open_connections(&bench);
-	if (options.load)
-		load_keys(&bench);
-	run(&bench, options.seconds);
+	if (options.op == BENCH_CONNECT)
+		run_connect(&bench, options.seconds);
+	else
+	{
+		open_connections(&bench);
+		if (options.load)
+			load_keys(&bench);
+		if (options.op == BENCH_IDLE)
+			run_idle(&bench, options.seconds);
+		else
+			run(&bench, options.seconds);
+	}
 	report(&bench);
 	return bench.result.errors > 0 ? 1 : 0;
 }
@@ -141,6 +158,74 @@ run(Bench *bench, double seconds)
 	end_us = clock_monotonic_us() + DRAIN_SECONDS * 1000000;
 	while (!all_idle(bench) && clock_monotonic_us() < end_us)
 		wait_once(bench, 100);
+}
+
+/* One connection after the other; the time of each contains its handshake. */
+static void
+run_connect(Bench *bench, double seconds)
+{
+	int64_t		end_us;
+
+	bench->began_us = clock_monotonic_us();
+	end_us = bench->began_us + (int64_t) (seconds * 1e6);
+	while (clock_monotonic_us() < end_us)
+	{
+		int64_t		start_us = clock_monotonic_us();
+		uint64_t	errors = bench->result.errors;
+
+		open_connection(&bench->slots[0]);
+		ask_and_wait(&bench->slots[0]);
+		client_close(bench->slots[0].client);
+		if (bench->result.errors == errors)
+			histogram_add(&bench->result.latency,
+						  (uint64_t) (clock_monotonic_us() - start_us));
+	}
+	bench->result.seconds = (double) (clock_monotonic_us() -
+									  bench->began_us) / 1e6;
+}
+
+/*
+ * Hold connections that have made one request.  Says "idle" on stdout when all
+ * are there, so that who measures the server knows.
+ */
+static void
+run_idle(Bench *bench, double seconds)
+{
+	int64_t		end_us;
+
+	for (int i = 0; i < bench->options->connections; i++)
+		ask_and_wait(&bench->slots[i]);
+	printf("idle\n");
+	fflush(stdout);
+	end_us = clock_monotonic_us() + (int64_t) (seconds * 1e6);
+	while (clock_monotonic_us() < end_us)
+		wait_once(bench, 100);
+	bench->result.seconds = seconds;
+	bench->result.latency.count = (uint64_t) bench->options->connections;
+}
+
+/* One request outside of the measurement. */
+static void
+ask_and_wait(Slot *slot)
+{
+	Bench	   *bench = slot->bench;
+	int64_t		end_us = clock_monotonic_us() + DRAIN_SECONDS * 1000000;
+
+	send_next(slot);
+	if (!client_flush(slot->client))
+	{
+		fprintf(stderr, "clav_bench: a connection broke\n");
+		exit(1);
+	}
+	poll_slot(slot);
+	while (client_outstanding(slot->client) > 0 &&
+		   clock_monotonic_us() < end_us)
+		wait_once(bench, 100);
+	if (client_outstanding(slot->client) > 0)
+	{
+		fprintf(stderr, "clav_bench: no answer\n");
+		exit(1);
+	}
 }
 
 static void
@@ -276,17 +361,21 @@ static void
 open_connections(Bench *bench)
 {
 	for (int i = 0; i < bench->options->connections; i++)
-	{
-		Slot	   *slot = &bench->slots[i];
+		open_connection(&bench->slots[i]);
+}
 
-		slot->bench = bench;
-		slot->client = client_open(bench->options, bench->tls, on_answer, slot);
-		if (slot->client == NULL)
-			exit(1);
-		client_set_token(slot->client, bench->token);
-		epoll_ctl(bench->epoll_fd, EPOLL_CTL_ADD, client_fd(slot->client),
-				  &(struct epoll_event) {.events = EPOLLIN,.data.ptr = slot});
-	}
+static void
+open_connection(Slot *slot)
+{
+	Bench	   *bench = slot->bench;
+
+	slot->client = client_open(bench->options, bench->tls, on_answer, slot);
+	if (slot->client == NULL)
+		exit(1);
+	slot->polls_write = false;
+	client_set_token(slot->client, bench->token);
+	epoll_ctl(bench->epoll_fd, EPOLL_CTL_ADD, client_fd(slot->client),
+			  &(struct epoll_event) {.events = EPOLLIN,.data.ptr = slot});
 }
 
 static void
@@ -343,6 +432,17 @@ make_tls(const BenchOptions *options)
 		exit(1);
 	}
 	return tls;
+}
+
+static void
+raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /* ---- output ---- */
@@ -439,7 +539,8 @@ parse_options(int argc, char **argv, BenchOptions *options)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0}
 	};
-	static const char *const ops[] = {"put", "range", "login", "mixed"};
+	static const char *const ops[] = {"put", "range", "login", "mixed",
+	"connect", "idle"};
 	int			c;
 	bool		ok = true;
 
@@ -557,7 +658,9 @@ print_help(FILE *out)
 	fprintf(out, "Usage: clav_bench [OPTION ...]\n\n"
 			"Load on an etcd v3 endpoint; works against etcd as well.\n\n"
 			"  -e, --endpoint URL      http://host:port or https://host:port\n"
-			"  -o, --op OP             put, range, mixed or login\n"
+			"  -o, --op OP             put, range, mixed, login;\n"
+			"                          connect: a range on a new connection each\n"
+			"                          time; idle: hold connections, and say so\n"
 			"  -r, --read-percent N    share of ranges in mixed (90)\n"
 			"  -c, --connections N     connections (1)\n"
 			"  -s, --streams N         requests at one time on each (1)\n"

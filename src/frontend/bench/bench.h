@@ -23,7 +23,10 @@ typedef enum BenchOp
 	BENCH_PUT,
 	BENCH_RANGE,
 	BENCH_LOGIN,
-	BENCH_MIXED					/* an option only; each request is one of the others */
+	/* options only; each request is one of the above */
+	BENCH_MIXED,
+	BENCH_CONNECT,				/* a range on a new connection each time */
+	BENCH_IDLE					/* a range on each connection, then nothing */
 } BenchOp;
 
 typedef struct BenchOptions
