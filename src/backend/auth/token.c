@@ -130,6 +130,12 @@ static uint32_t max_tokens;		/* in a partition */
 static uint32_t ncells;			/* in a partition, besides number 0 */
 static uint32_t max_per_user;
 
+/*
+ * Looking up the algorithm takes OpenSSL longer than using it, so that is done
+ * once, before the fork.  Used by one thread of a process, the event loop.
+ */
+static EVP_MD_CTX *hasher;
+
 static void size_up(const ControlSizes *sizes);
 static size_t cells_offset(void);
 static size_t partition_bytes(void);
@@ -166,6 +172,7 @@ static bool parse_token(Bytes token, uint8_t hash[TOKEN_HASH_BYTES],
 						uint64_t *index);
 static bool parse_index(Bytes text, uint64_t *index);
 static void hash_random(const void *random, uint8_t hash[TOKEN_HASH_BYTES]);
+static void make_hasher(void);
 
 #define IN_USED offsetof(TokenCell, in_used)
 #define IN_USER offsetof(TokenCell, in_user)
@@ -184,6 +191,8 @@ token_shmem_init(void *shmem, const ControlSizes *sizes)
 {
 	size_up(sizes);
 	memory = shmem;
+	if (hasher == NULL)
+		make_hasher();
 	for (uint32_t i = 0; i < npartitions; i++)
 	{
 		lwlock_init(&partition(i)->lock, LWLOCK_TOKEN_PARTITION);
@@ -800,8 +809,24 @@ parse_index(Bytes text, uint64_t *index)
 static void
 hash_random(const void *random, uint8_t hash[TOKEN_HASH_BYTES])
 {
-	/* without a hash nobody can be told apart, so go no further */
-	if (EVP_Digest(random, TOKEN_RANDOM_CHARS, hash, NULL, EVP_sha256(),
-				   NULL) != 1)
+	if (hasher == NULL)
+		make_hasher();
+	if (EVP_DigestInit_ex2(hasher, NULL, NULL) != 1 ||
+		EVP_DigestUpdate(hasher, random, TOKEN_RANDOM_CHARS) != 1 ||
+		EVP_DigestFinal_ex(hasher, hash, NULL) != 1)
 		elog_fatal("SHA-256 is not to be had");
+}
+
+/* Without a hash nobody can be told apart, so go no further if it fails. */
+static void
+make_hasher(void)
+{
+	EVP_MD	   *sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+
+	hasher = EVP_MD_CTX_new();
+	if (sha256 == NULL || hasher == NULL ||
+		EVP_DigestInit_ex2(hasher, sha256, NULL) != 1)
+		elog_fatal("SHA-256 is not to be had");
+	/* the hasher keeps it */
+	EVP_MD_free(sha256);
 }

@@ -35,6 +35,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* libraries */
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
@@ -92,6 +96,7 @@ static void start_raft_worker(void);
 static void watch_listeners(bool on);
 static void set_state(PostmasterState next);
 static int	wait_timeout_ms(void);
+static void warm_openssl(void);
 static void run_loop(void);
 static void check_worker_ready(void);
 static void accept_clients(Listener *listener);
@@ -124,6 +129,7 @@ PostmasterMain(void)
 	sigaddset(&handled_signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &handled_signals, NULL);
 
+	warm_openssl();
 	prepare_data_dir();
 	memlimit_check_quota();
 	open_listeners();
@@ -158,6 +164,23 @@ PostmasterInitialise(void)
 	umask(0077);
 	prepare_data_dir();
 	return 0;
+}
+
+/*
+ * OpenSSL sets up configuration, providers and random numbers when they are
+ * first needed: milliseconds and 100s of kB that each backend would spend
+ * again.  (After a fork it seeds anew by itself.)  A backend that ends has
+ * nothing to tidy up either.
+ */
+static void
+warm_openssl(void)
+{
+	uint8_t		random[1];
+
+	if (OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT,
+							NULL) != 1 ||
+		RAND_bytes(random, sizeof(random)) != 1)
+		elog_fatal("OpenSSL could not be set up");
 }
 
 int
