@@ -398,8 +398,13 @@ table_open(TableEnv *env, TableId table, bool create)
 	snprintf(file, sizeof(file), "%s.db", table_name(table));
 	/* before the result is known: close must follow a failed open, too */
 	env->tables[table] = db;
-	return db->open(db, env->txn, file, NULL, DB_BTREE,
-					DB_THREAD | (create ? DB_CREATE | DB_EXCL : 0), FILE_MODE);
+	rc = db->open(db, env->txn, file, NULL, DB_BTREE,
+				  DB_THREAD | (create ? DB_CREATE | DB_EXCL : 0), FILE_MODE);
+	/* the caller knows the directory only */
+	if (rc != 0)
+		elog_error("could not open table \"%s\": %s", table_name(table),
+				   db_strerror(rc));
+	return rc;
 }
 
 static int

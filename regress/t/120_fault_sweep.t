@@ -1,0 +1,307 @@
+#!/usr/bin/python3
+"""The nth allocation, write, sync or send of a fixed scenario fails, for many
+n: each request ends with an answer or an error, what must be refused never
+succeeds, what was acknowledged is there afterwards, nothing hangs, and no slot
+or descriptor is lost.
+
+SWEEP: how many n of each sweep in a running server (default 30, spread
+evenly; a tenth of it in sweeps over starts), or "all".
+SWEEP_ONLY: names of sweeps, with commas between them."""
+import os
+import re
+import signal
+import struct
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
+import faults
+from faults import A, E, KV, auth, children, claviger, error_of, get, grpc, put, wait_for
+
+TAP = claviger.Tap()
+SWEEP = os.environ.get('SWEEP', '30')
+ONLY = os.environ.get('SWEEP_ONLY', '').split(',') if os.environ.get('SWEEP_ONLY') else []
+SHIM = os.path.join(claviger.BUILDDIR, 'fault', 'failnth.so')
+ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--raft-log-segment-bytes=1048576',
+        '--checkpoint-interval=100ms', '--snapshot-catchup-entries=20', '--max-connections=12']
+# kind, errno and how many calls fail.  (Berkeley DB tries a failed write once more, in another way.)
+KINDS = {'allocation': (1, 12, 1), 'write': (2, 28, 1), 'half write': (2, 28, 1), 'writes from here on': (2, 28, 1 << 30),
+         'sync': (3, 5, 1), 'send': (4, 104, 1)}
+HANG_SECONDS = 15
+DENIED = (grpc.StatusCode.PERMISSION_DENIED, 'etcdserver: permission denied')
+
+
+class Control:
+    """The shim's words; see failnth.c."""
+    FIELDS = ('kind', 'pid', 'spared0', 'spared1', 'spared2', 'spared3', 'nth', 'times', 'error', 'is_half', 'count',
+              'fired', 'fired_pid')
+
+    def __init__(self, directory):
+        self.path = os.path.join(directory, 'failnth')
+        with open(self.path, 'wb') as file:
+            file.write(bytes(4 * len(self.FIELDS)))
+
+    def env(self):
+        return {'LD_PRELOAD': SHIM, 'FAILNTH_CONTROL': self.path}
+
+    def write(self, first, *words):
+        with open(self.path, 'r+b', buffering=0) as file:
+            file.seek(4 * self.FIELDS.index(first))
+            file.write(struct.pack('<%dI' % len(words), *words))
+
+    def read(self, name):
+        with open(self.path, 'rb') as file:
+            file.seek(4 * self.FIELDS.index(name))
+            return struct.unpack('<I', file.read(4))[0]
+
+    def arm(self, what, nth, pid=0, spared=()):
+        kind, error, times = KINDS[what]
+        spared = (list(spared) + [0] * 4)[:4]
+        self.write('kind', 0)
+        self.write('pid', pid, *spared, nth, times, error, what == 'half write', 0, 0, 0)
+        self.write('kind', kind)
+
+    def disarm(self):
+        """(calls counted, whether one failed)."""
+        self.write('kind', 0)
+        return self.read('count'), self.read('fired') > 0
+
+
+class Sweep:
+    """One server under one kind of fault after the other."""
+
+    def __init__(self):
+        self.control = Control(claviger._tmp)
+        self.server = claviger.Server(args=ARGS, env=self.control.env()).start()
+        faults.set_up_auth(self.server)
+        self.acknowledged = []
+        self.users = {'root', 'alice'}
+        self.doubtful = set()
+        self.turn = 0
+        self.problems = []
+        self.restarts = 0
+
+    # ---- the scenario: every request of it may fail, none may do what it must not ----
+
+    def call(self, name, fn, want=None):
+        """The answer, or None for an error."""
+        try:
+            answer = fn()
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                self.problems.append('%s hung' % name)
+            return None
+        if want is not None:
+            self.problems.append('%s was allowed' % name)
+        return answer
+
+    def scenario(self):
+        self.turn += 1
+        t, n = HANG_SECONDS, self.turn
+        login = lambda user, password: self.call('login of ' + user, lambda: faults.token_of(
+            self.server, user, password, t))
+        self.call('login with a wrong password', lambda: faults.token_of(self.server, 'root', 'wrong', t), DENIED)
+        root = claviger.Client(self.server, token=login('root', 'root') or 'none.1')
+        alice = claviger.Client(self.server, token=login('alice', 'alice') or 'none.1')
+        nobody = claviger.Client(self.server)
+        for key, value in ((b's/%d/a' % n, b'x'), (b's/%d/b' % n, b'y' * 70000)):
+            revision = self.call('put', lambda: put(root, key, value, t))
+            if revision:
+                self.acknowledged.append((key, revision))
+        txn = self.call('txn', lambda: root.call(KV + 'Txn', E.TxnRequest(success=[E.RequestOp(
+            request_put=E.PutRequest(key=b's/%d/t' % n, value=b'z'))]), E.TxnResponse, t))
+        if txn:
+            self.acknowledged.append((b's/%d/t' % n, txn.header.revision))
+        self.call('put without a token', lambda: put(nobody, b'a', b'x', t), DENIED)
+        self.call('put beyond the rights', lambda: put(alice, b'b', b'x', t), DENIED)
+        self.call('range beyond the rights', lambda: get(alice, b'\0', t, range_end=b'\0'), DENIED)
+        self.call('user add without the right', lambda: auth(alice, 'UserAdd', t, name='evil', password='x'), DENIED)
+        self.call('range', lambda: get(root, b's/', t, range_end=b's0', limit=100))
+        name = 'u%d' % n
+        self.doubtful.add(name)
+        if self.call('user add', lambda: auth(root, 'UserAdd', t, name=name, password='p')):
+            self.doubtful.discard(name)
+            self.users.add(name)
+        self.call('grant', lambda: auth(root, 'UserGrantRole', t, user=name, role='r'))
+        self.call('compact', lambda: root.call(KV + 'Compact', E.CompactionRequest(
+            revision=max([1] + [r for _, r in self.acknowledged[-1:]])), E.CompactionResponse, t))
+        for client in (root, alice, nobody):
+            client.close()
+
+    # ---- what holds afterwards ----
+
+    def come_back(self, worker):
+        """Ready again, whoever had to start over."""
+        time.sleep(0.03)
+        is_up = lambda: self.server.state() == 'ready' and children(self.server)
+        wait_for(lambda: self.server.process.poll() is not None or is_up(), 30)
+        now = children(self.server)
+        if self.server.process.poll() is None and now and self.server.state() == 'ready':
+            self.restarts += now[0] != worker
+            return
+        self.restarts += 1
+        self.server.kill9()
+        self.server.start()
+
+    def check(self, whole=False):
+        client = claviger.Client(self.server, token=faults.token_of(self.server, 'root', 'root'))
+        missing, gaps, found = faults.missing_of(
+            client, self.acknowledged if whole else self.acknowledged[-3:], b's/' if whole else b's/%d/' % self.turn)
+        users = set(auth(client, 'UserList').users)
+        alice = claviger.Client(self.server, token=faults.token_of(self.server, 'alice', 'alice'))
+        if whole:
+            mine = missing
+        else:
+            mine = [m for m in missing if m[0].startswith(b's/%d/' % self.turn)]
+        if mine:
+            self.problems.append('acknowledged and not there: %r' % mine[:3])
+        if (users ^ self.users) - self.doubtful:
+            self.problems.append('users: %r' % sorted((users ^ self.users) - self.doubtful)[:3])
+        self.users |= users & self.doubtful
+        self.doubtful.clear()
+        denied = error_of(lambda: put(alice, b'b', b'x'))
+        if denied != DENIED:
+            self.problems.append('alice beyond her rights: %r' % (denied,))
+        if error_of(lambda: put(alice, b'a', b'x')):
+            self.problems.append('alice within her rights')
+        client.close()
+        alice.close()
+
+    def targets(self, whom):
+        worker = children(self.server)[0]
+        if whom == 'worker':
+            return {'pid': worker}
+        return {'spared': (self.server.process.pid, worker)}
+
+    def numbers(self, total, share=1):
+        if SWEEP == 'all' or total <= int(SWEEP) // share:
+            return range(1, total + 1)
+        n = max(1, int(SWEEP) // share)
+        return sorted({1 + (2 * i + 1) * total // (2 * n) for i in range(n)})
+
+    def report(self, name, numbers, fired, total):
+        TAP.ok(not self.problems and fired > 0, '%s: %d of %d calls made to fail, %d restarts, each request answered '
+               'or refused, nothing lost' % (name, fired, total, self.restarts), '\n'.join(self.problems[:10]) or 'no fault fired')
+        self.problems = []
+        self.restarts = 0
+
+    def run(self, whom, what):
+        """A fault in a running server."""
+        self.control.arm(what, 0, **self.targets(whom))
+        self.scenario()
+        # what goes on behind, too
+        time.sleep(0.15)
+        total, _ = self.control.disarm()
+        fired = 0
+        for nth in self.numbers(total):
+            worker = children(self.server)[0]
+            self.control.arm(what, nth, **self.targets(whom))
+            self.scenario()
+            wait_for(lambda: self.control.read('fired') > 0, 0.15)
+            did = self.control.disarm()[1]
+            fired += did
+            restarts = self.restarts
+            self.come_back(worker)
+            before = len(self.problems)
+            if did and what == 'sync' and self.restarts == restarts:
+                self.problems.append('a sync failed and the raft worker went on')
+            self.check()
+            self.problems[before:] = ['n = %d: %s' % (nth, p) for p in self.problems[before:]]
+            if self.problems and len(self.problems) > 5:
+                break
+        self.report('%s of %s' % (what, whom), None, fired, total)
+
+    def run_start(self, what, is_empty):
+        """A fault while a server starts: in an empty directory, or with
+        something to replay."""
+        server = self.server
+        if is_empty:
+            server = claviger.Server(args=ARGS, env=self.control.env())
+        total = fired = 0
+        numbers = [0]
+        while numbers:
+            nth = numbers.pop(0)
+            if is_empty:
+                server.kill9()
+                server = claviger.Server(args=ARGS, env=self.control.env())
+            else:
+                self.scenario()
+                server.kill9()
+            position = os.path.getsize(server.log) if os.path.exists(server.log) else 0
+            self.control.arm(what, nth)
+            try:
+                server.start(HANG_SECONDS)
+                started = True
+            except RuntimeError:
+                started = False
+            if not started and server.process.poll() is None:
+                self.problems.append('n = %d: neither started nor ended' % nth)
+            count, did = self.control.disarm()
+            fired += did
+            if nth == 0:
+                total = count
+                numbers = list(self.numbers(total, 10))
+            if not started:
+                self.restarts += 1
+                text = open(server.log).read()[position:]
+                if 'FATAL' not in text and 'PANIC' not in text and 'out of memory' not in text:
+                    self.problems.append('n = %d: it ended and did not say why: %s' % (nth, text[-500:]))
+                server.kill9()
+                try:
+                    server.start()
+                except RuntimeError as error:
+                    self.problems.append('n = %d: it does not start afterwards: %s' % (nth, str(error)[-800:]))
+                    break
+            if is_empty:
+                client = claviger.Client(server)
+                if put(client, b'a', b'b') < 2:
+                    self.problems.append('n = %d: a new server with a past' % nth)
+                client.close()
+            else:
+                self.check()
+        if is_empty:
+            server.kill9()
+        self.report('%s while %s' % (what, 'an empty directory is initialised' if is_empty else
+                                     'a server starts over'), None, fired, total)
+
+    def check_slots(self):
+        wait_for(lambda: len(children(self.server)) == 1)
+        token = faults.token_of(self.server, 'root', 'root')
+        wait_for(lambda: len(children(self.server)) == 1)
+        clients = [claviger.Client(self.server, token=token) for _ in range(12)]
+        errors = [e for e in (error_of(lambda: put(c, b'slots', b'x')) for c in clients) if e]
+        TAP.equal(errors, [], 'all connections can be had at one time afterwards')
+        for client in clients:
+            client.close()
+
+
+def main():
+    if b'__asan_init' in open(os.path.join(claviger.BINDIR, 'claviger'), 'rb').read() or \
+            b'__tsan_init' in open(os.path.join(claviger.BINDIR, 'claviger'), 'rb').read():
+        print('1..0 # SKIP sanitizers have an allocator of their own')
+        return
+    if not os.path.exists(SHIM):
+        print('1..0 # SKIP %s is not built' % SHIM)
+        return
+    sweep = Sweep()
+    sweeps = [('%s of %s' % (what, whom), lambda whom=whom, what=what: sweep.run(whom, what)) for whom, what in (
+        ('worker', 'allocation'), ('worker', 'write'), ('worker', 'half write'),
+        ('worker', 'writes from here on'), ('worker', 'sync'),
+        ('backends', 'allocation'), ('backends', 'send'))]
+    sweeps += [('%s at start' % what, lambda what=what: sweep.run_start(what, False))
+               for what in ('allocation', 'writes from here on', 'sync')]
+    sweeps += [('%s at init' % what, lambda what=what: sweep.run_start(what, True))
+               for what in ('allocation', 'writes from here on', 'half write', 'sync')]
+    for name, run in sweeps:
+        if not ONLY or any(o in name for o in ONLY):
+            start = time.time()
+            run()
+            print('# %s: %.1f s' % (name, time.time() - start), flush=True)
+    sweep.check(True)
+    TAP.equal(sweep.problems, [], 'all of %d acknowledged puts are there at the end' % len(sweep.acknowledged))
+    sweep.check_slots()
+    TAP.equal(sweep.server.stop(), 0, 'stops in order')
+    TAP.done()
+
+
+main()
