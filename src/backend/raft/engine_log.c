@@ -90,6 +90,12 @@ engine_last_index(const RaftEngine *engine)
 }
 
 uint64_t
+engine_first_index(const RaftEngine *engine)
+{
+	return engine->first_index;
+}
+
+uint64_t
 engine_log_lower(const RaftEngine *engine, uint64_t index, uint64_t floor,
 				 uint64_t max_term)
 {

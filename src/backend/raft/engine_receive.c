@@ -29,7 +29,7 @@
 
 static bool is_sane(const RaftEngine *engine, const EngineMessage *m);
 static bool is_sane_append(const RaftEngine *engine, const EngineMessage *m);
-static bool fits_committed(const RaftEngine *engine, uint64_t from,
+static bool fits_committed(const RaftEngine *engine, const EngineMessage *m,
 						   uint64_t index, uint64_t term);
 static bool is_sane_entry(const EngineMessage *m, uint32_t i);
 static bool is_configuration(Bytes encoded);
@@ -122,12 +122,12 @@ is_sane_append(const RaftEngine *engine, const EngineMessage *m)
 	if ((prev == 0) != (m->append.prev_term == 0) || (prev == 0 && n > 0) ||
 		m->append.prev_term > m->term || prev > UINT64_MAX - 1 - n ||
 		(n > 0 && m->append.entries == NULL) ||
-		!fits_committed(engine, m->from, prev, m->append.prev_term))
+		!fits_committed(engine, m, prev, m->append.prev_term))
 		return false;
 	for (uint32_t i = 0; i < n; i++)
 	{
 		if (!is_sane_entry(m, i) ||
-			!fits_committed(engine, m->from, prev + 1 + i,
+			!fits_committed(engine, m, prev + 1 + i,
 							m->append.entries[i].term))
 			return false;
 	}
@@ -135,17 +135,19 @@ is_sane_append(const RaftEngine *engine, const EngineMessage *m)
 }
 
 static bool
-fits_committed(const RaftEngine *engine, uint64_t from, uint64_t index,
-			   uint64_t term)
+fits_committed(const RaftEngine *engine, const EngineMessage *m,
+			   uint64_t index, uint64_t term)
 {
 	uint64_t	own = index == 0 ? 0 : engine_entry_term(engine, index);
 
+	/* an old leader may well have had others; its term will be rejected */
 	if (own == 0 || own == term ||
+		m->term < raft_current_term(&engine->raft) ||
 		index > raft_commit_index(&engine->raft))
 		return true;
 	elog_error("member %" PRIx64 " wants entry %" PRIu64 " to be of term %"
-			   PRIu64 ", but it is committed with term %" PRIu64, from, index,
-			   term, own);
+			   PRIu64 ", but it is committed with term %" PRIu64, m->from,
+			   index, term, own);
 	return false;
 }
 

@@ -311,6 +311,8 @@ extern bool engine_transfer(RaftEngine *engine, uint64_t now_ms,
 extern uint64_t engine_match_index(const RaftEngine *engine, uint64_t id);
 /* its newest entry, on disk or not */
 extern uint64_t engine_last_index(const RaftEngine *engine);
+/* what lies before may go: no message will ask for it */
+extern uint64_t engine_first_index(const RaftEngine *engine);
 
 struct ReadRound;
 /*
