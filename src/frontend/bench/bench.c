@@ -105,15 +105,14 @@ main(int argc, char **argv)
 		return 1;
 	if (options.op == BENCH_CONNECT)
 		run_connect(&bench, options.seconds);
+	else if (options.op == BENCH_IDLE)
+		run_idle(&bench, options.seconds);
 	else
 	{
 		open_connections(&bench);
 		if (options.load)
 			load_keys(&bench);
-		if (options.op == BENCH_IDLE)
-			run_idle(&bench, options.seconds);
-		else
-			run(&bench, options.seconds);
+		run(&bench, options.seconds);
 	}
 	report(&bench);
 	return bench.result.errors > 0 ? 1 : 0;
@@ -194,7 +193,10 @@ run_idle(Bench *bench, double seconds)
 	int64_t		end_us;
 
 	for (int i = 0; i < bench->options->connections; i++)
+	{
+		open_connection(&bench->slots[i]);
 		ask_and_wait(&bench->slots[i]);
+	}
 	printf("idle\n");
 	fflush(stdout);
 	end_us = clock_monotonic_us() + (int64_t) (seconds * 1e6);
@@ -374,6 +376,8 @@ open_connection(Slot *slot)
 		exit(1);
 	slot->polls_write = false;
 	client_set_token(slot->client, bench->token);
+	/* the preface: before it the server takes this for half a connection */
+	(void) client_flush(slot->client);
 	epoll_ctl(bench->epoll_fd, EPOLL_CTL_ADD, client_fd(slot->client),
 			  &(struct epoll_event) {.events = EPOLLIN,.data.ptr = slot});
 }
