@@ -133,8 +133,12 @@ PostmasterMain(void)
 	prepare_data_dir();
 	memlimit_check_quota();
 	open_listeners();
-	if (any_listener_needs_tls() && !load_tls(&tls, error, sizeof(error)))
-		elog_fatal("%s", error);
+	if (any_listener_needs_tls())
+	{
+		if (!load_tls(&tls, error, sizeof(error)))
+			elog_fatal("%s", error);
+		tls_context_warm(tls);
+	}
 
 	signal_fd = signalfd(-1, &handled_signals, SFD_NONBLOCK | SFD_CLOEXEC);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -43,6 +43,12 @@ extern TlsContext *tls_context_create(const TlsOptions *options, char *error,
 /* connections that were made with it go on */
 extern void tls_context_destroy(TlsContext *tls);
 
+/*
+ * Let OpenSSL do once what each backend would do again at its first handshake
+ * (tlswarm.c).  For the postmaster, after the first context was made.
+ */
+extern void tls_context_warm(TlsContext *tls);
+
 /* ---- for conn.c ---- */
 
 /* server side of a new connection, no BIO yet; NULL if OpenSSL refuses */
