@@ -705,6 +705,7 @@ typedef enum Call
 static Call failing;
 static uint32_t fails_at;		/* 0: never */
 static uint32_t passages;
+static int	fails_with = EIO;
 static bool writes_are_short;
 
 static bool
@@ -713,7 +714,7 @@ fails_now(Call call)
 	if (call != failing || fails_at == 0)
 		return false;
 	passages++;
-	errno = ENOSPC;
+	errno = fails_with;
 	return passages == fails_at;
 }
 
@@ -730,7 +731,7 @@ failing_pwrite(int fd, const void *data, size_t n, int64_t offset)
 	{
 		/* half of it was written nevertheless */
 		log_io_system.pwrite(fd, data, n / 2, offset);
-		errno = ENOSPC;
+		errno = fails_with;
 		return -1;
 	}
 	if (writes_are_short && n > 10)
@@ -816,7 +817,7 @@ fail_call(Call call, uint32_t at)
 		rc = run_workload(log);
 		if (rc != 0)
 		{
-			assert_int_equal(rc, ENOSPC);
+			assert_int_equal(rc, fails_with);
 			/* nobody knows what is on disk: no second try */
 			assert_int_equal(append_range(log, acked + 1, acked + 1, 99), EIO);
 			assert_int_equal(log_trim(log, 1), EIO);
@@ -863,9 +864,42 @@ test_create_fails(void **state)
 		passages = 0;
 		fails_at = 1;
 		assert_false(log_create(&options, 1, error, sizeof(error)));
-		assert_non_null(strstr(error, strerror(ENOSPC)));
+		assert_non_null(strstr(error, strerror(fails_with)));
 	}
 	fails_at = 0;
+}
+
+/* a spare is a convenience: no room for it is no reason to stop */
+static void
+test_no_room_for_a_spare(void **state)
+{
+	LogOptions	options = make_options(&failing_io);
+	char		path[PATH_MAX];
+	RaftLog    *log;
+
+	assert_true(log_create(&options, 1, error, sizeof(error)));
+	log = log_load(&options, 0, NULL, NULL, error, sizeof(error));
+	assert_non_null(log);
+	assert_int_equal(append_range(log, 1, 9, 1), 0);
+	fails_with = ENOSPC;
+	for (int call = CALL_OPEN; call <= CALL_PWRITE; call++)
+	{
+		failing = (Call) call;
+		passages = 0;
+		fails_at = 1;
+		assert_int_equal(log_prepare_spare(log), ENOSPC);
+		/* what it had taken is given back */
+		snprintf(path, sizeof(path), "%s/spare.tmp", dir);
+		assert_int_not_equal(access(path, F_OK), 0);
+	}
+	fails_at = 0;
+	fails_with = EIO;
+	assert_int_equal(append_range(log, 10, 30, 2), 0);
+	while (log_prepare_spare(log) == EAGAIN)
+		continue;
+	assert_int_equal(log_prepare_spare(log), 0);
+	log_close(log);
+	load_and_close(30);
 }
 
 static void
@@ -903,6 +937,7 @@ main(void)
 		LOG_TEST(test_missing_segments),
 		LOG_TEST(test_each_call_fails),
 		LOG_TEST(test_create_fails),
+		LOG_TEST(test_no_room_for_a_spare),
 		LOG_TEST(test_short_writes_are_carried_on),
 	};
 

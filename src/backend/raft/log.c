@@ -126,6 +126,7 @@ static void segment_path(const RaftLog *log, uint64_t number, char *path);
 static void spare_path(const RaftLog *log, uint64_t number, char *path);
 static void release_buffer(RaftLog *log);
 static uint64_t random_salt(void);
+static int	fail_spare(RaftLog *log, const char *path, int rc);
 static int	fail(RaftLog *log, int rc);
 
 const LogIo log_io_system = {
@@ -316,15 +317,17 @@ log_prepare_spare(RaftLog *log)
 		log->spare_fd = log->io->open(from, O_RDWR | O_CREAT | O_TRUNC |
 									  O_CLOEXEC, FILE_MODE);
 		if (log->spare_fd < 0)
-			return fail(log, errno);
+			return fail_spare(log, from, errno);
 		log->spare_filled = 0;
 	}
 	until = log->spare_filled + SPARE_STEP_BYTES;
 	if (until > log->segment_bytes)
 		until = log->segment_bytes;
-	if ((rc = write_zeros(log->io, log->spare_fd, log->spare_filled,
-						  until)) != 0 ||
-		(rc = sync_file(log->io, log->spare_fd)) != 0)
+	rc = write_zeros(log->io, log->spare_fd, log->spare_filled, until);
+	if (rc != 0)
+		return fail_spare(log, from, rc);
+	rc = sync_file(log->io, log->spare_fd);
+	if (rc != 0)
 		return fail(log, rc);
 	log->spare_filled = until;
 	(void) INJECTION_POINT("log-spare-step");
@@ -935,6 +938,22 @@ random_salt(void)
 			elog_fatal("could not get random bytes: %s", strerror(errno));
 	}
 	return salt;
+}
+
+/*
+ * Nothing of the log is in a spare, and a disk that is full is no mystery: the
+ * log goes on where it is, and what the spare had taken is given back.
+ */
+static int
+fail_spare(RaftLog *log, const char *path, int rc)
+{
+	if (rc != ENOSPC && rc != EDQUOT)
+		return fail(log, rc);
+	if (log->spare_fd >= 0)
+		close(log->spare_fd);
+	log->spare_fd = -1;
+	(void) unlink(path);
+	return rc;
 }
 
 static int

@@ -74,7 +74,8 @@ extern int	log_trim(RaftLog *log, uint64_t first_kept);
 /*
  * Keep at least one zeroed spare ready; called when the thread is idle.  One
  * call writes a part only, so that an append never waits for long: EAGAIN
- * means call again.  0: there is a spare.
+ * means call again.  0: there is a spare.  ENOSPC and EDQUOT: there is no
+ * room for one; the log is as good as before, and fails when it needs it.
  */
 extern int	log_prepare_spare(RaftLog *log);
 

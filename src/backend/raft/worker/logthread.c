@@ -60,6 +60,7 @@ static EntryQueue writing;
 static LogEntry *batch;
 static uint32_t batch_cap;
 static bool has_spare;
+static bool spare_is_missing;	/* for want of room; has been said */
 static uint64_t unprepared_bytes;	/* written since the last step to a spare */
 
 static void *logthread_main(void *arg);
@@ -238,10 +239,23 @@ prepare_spare(void)
 	int			rc = log_prepare_spare(raft_log);
 
 	unprepared_bytes = 0;
+	if (rc == ENOSPC || rc == EDQUOT)
+	{
+		if (!spare_is_missing)
+			elog_write(LOG_LEVEL_WARNING, NULL, "Make room before the running "
+					   "segment is full, or the server will stop.",
+					   "could not prepare a segment of the log: %s",
+					   strerror(rc));
+		spare_is_missing = true;
+		/* not again before something has been written */
+		has_spare = true;
+		return;
+	}
 	/* PANIC: see the head of this file */
 	if (rc != 0 && rc != EAGAIN)
 		elog_panic("could not prepare a segment of the log: %s", strerror(rc));
 	has_spare = rc == 0;
+	spare_is_missing = spare_is_missing && !has_spare;
 }
 
 static void
