@@ -10,6 +10,8 @@
 static Member *any_member(void);
 static void cut_member(const Member *m);
 static void cut_halves(void);
+static void transfer(Member *leader, uint64_t target);
+static void pause_member(Member *m);
 static void keep_majority(void);
 static void boot_all(void);
 static void change(Member *leader);
@@ -69,7 +71,7 @@ fault_run(void)
 			break;
 		case 11:
 			if (leader != NULL && now_us >= leader->paused_until)
-				member_transfer(leader, chance(500) ? 0 : m->id);
+				transfer(leader, chance(500) ? 0 : m->id);
 			break;
 		case 12:
 		case 13:
@@ -81,8 +83,9 @@ fault_run(void)
 			}
 			break;
 		case 14:
-			/* stopped for a while, as by a debugger or a busy host */
-			m->paused_until = now_us + between(50, 900) * MS;
+			if (leader != NULL && chance(500))
+				m = leader;
+			pause_member(m);
 			break;
 		case 15:
 			/* only the rate: time since the start does not jump */
@@ -148,6 +151,29 @@ cut_halves(void)
 		for (uint32_t k = 0; k < MAX_MEMBERS; k++)
 			links[i][k].is_cut = ((side >> i) & 1) != ((side >> k) & 1);
 	}
+}
+
+/* at times the old leader hears nothing of the new one */
+static void
+transfer(Member *leader, uint64_t target)
+{
+	if (!member_transfer(leader, target) || chance(600))
+		return;
+	for (uint32_t i = 0; i < MAX_MEMBERS; i++)
+		links[i][leader->slot].is_cut = true;
+}
+
+/*
+ * Stopped for a while, as by a debugger or a busy host.  When it goes on, the
+ * first thing that it looks at is a client, before it looks at the clock.
+ */
+static void
+pause_member(Member *m)
+{
+	if (!m->is_alive || now_us < m->paused_until)
+		return;
+	m->paused_until = now_us + between(50, 900) * MS;
+	event_at(m->paused_until, EVENT_RESUME, m->slot, m->life, 0, NULL);
 }
 
 /* else nothing happens for long */

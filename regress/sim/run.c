@@ -163,6 +163,10 @@ run_member_event(Member *m, const Event *event)
 		case EVENT_APPLY:
 			member_on_apply(m);
 			break;
+		case EVENT_RESUME:
+			if (m->role == ENGINE_LEADER)
+				member_read(m);
+			break;
 		default:
 			break;
 	}

@@ -64,6 +64,7 @@ typedef enum EventKind
 	EVENT_FLUSH,				/* a member's outgoing messages */
 	EVENT_DISK,
 	EVENT_APPLY,
+	EVENT_RESUME,				/* a paused member goes on: a client's read first */
 	EVENT_CLIENT,
 	EVENT_FAULT
 } EventKind;
