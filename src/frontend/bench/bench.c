@@ -60,6 +60,7 @@ static bool log_in(Bench *bench);
 static void open_connections(Bench *bench);
 static void run(Bench *bench, double seconds);
 static void open_connection(Slot *slot);
+static void close_connections(Bench *bench);
 static void run_connect(Bench *bench, double seconds);
 static void run_idle(Bench *bench, double seconds);
 static void ask_and_wait(Slot *slot);
@@ -115,6 +116,7 @@ main(int argc, char **argv)
 		run(&bench, options.seconds);
 	}
 	report(&bench);
+	close_connections(&bench);
 	return bench.result.errors > 0 ? 1 : 0;
 }
 
@@ -175,6 +177,7 @@ run_connect(Bench *bench, double seconds)
 		open_connection(&bench->slots[0]);
 		ask_and_wait(&bench->slots[0]);
 		client_close(bench->slots[0].client);
+		bench->slots[0].client = NULL;
 		if (bench->result.errors == errors)
 			histogram_add(&bench->result.latency,
 						  (uint64_t) (clock_monotonic_us() - start_us));
@@ -380,6 +383,18 @@ open_connection(Slot *slot)
 	(void) client_flush(slot->client);
 	epoll_ctl(bench->epoll_fd, EPOLL_CTL_ADD, client_fd(slot->client),
 			  &(struct epoll_event) {.events = EPOLLIN,.data.ptr = slot});
+}
+
+static void
+close_connections(Bench *bench)
+{
+	for (int i = 0; i < bench->options->connections; i++)
+		if (bench->slots[i].client != NULL)
+			client_close(bench->slots[i].client);
+	free(bench->slots);
+	buf_free(&bench->message);
+	SSL_CTX_free(bench->tls);
+	close(bench->epoll_fd);
 }
 
 static void
