@@ -137,12 +137,15 @@ class Trial:
         compactor = threading.Thread(target=self.compact, args=(client, stop, churn))
         compactor.start()
         time.sleep(random.uniform(0.05, 0.4))
+        if not children(self.server):
+            TAP.ok(False, '%s: the raft worker ended before it was struck' % name, open(self.server.log).read()[-4000:])
         fired = strike()
         stop.set()
         admin.end()
         compactor.join()
         client.close()
         acknowledged = writers.end() + large.end()
+        self.errors = writers.errors
         self.acknowledged += len(acknowledged)
         if self.server.process is None or self.server.process.poll() is not None:
             self.server.kill9()
@@ -177,7 +180,8 @@ class Trial:
         for one in (old, client, alice):
             one.close()
         problems = [text for text, value in (
-            ('the point did not fire', not fired),
+            ('the point did not fire, or nothing came back: %r\n%s' % (
+                self.errors, open(self.server.log).read()[-3000:]), not fired),
             ('missing: %r' % missing[:3], missing or lost),
             # one put of the churn may have been done and not acknowledged
             ('gaps in revisions: %r' % gaps[:3], len(gaps) > 1),
@@ -199,7 +203,7 @@ class Trial:
         return fired
 
     def worker_at(self, point):
-        worker = children(self.server)[0]
+        worker = wait_for(lambda: children(self.server))[0]
         armed = self.points.arm(point, 'kill')
         fired = wait_for(lambda: not os.path.exists(armed), 30, 0.001)
         self.points.disarm(armed)

@@ -137,13 +137,24 @@ class Sweep:
         wait_for(lambda: self.server.process.poll() is not None or is_up(), 30)
         now = children(self.server)
         if self.server.process.poll() is None and now and self.server.state() == 'ready':
-            self.restarts += now[0] != worker
+            self.restarts += worker is not None and now[0] != worker
             return
         self.restarts += 1
         self.server.kill9()
         self.server.start()
 
     def check(self, whole=False):
+        """A worker that was hit may still be on its way out."""
+        for attempt in range(5):
+            try:
+                return self.look(whole)
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.UNAVAILABLE or attempt == 4:
+                    raise
+                time.sleep(0.2)
+                self.come_back(None)
+
+    def look(self, whole):
         client = claviger.Client(self.server, token=faults.token_of(self.server, 'root', 'root'))
         missing, gaps, found = faults.missing_of(
             client, self.acknowledged if whole else self.acknowledged[-3:], b's/' if whole else b's/%d/' % self.turn)
@@ -250,11 +261,13 @@ class Sweep:
                 try:
                     server.start()
                 except RuntimeError as error:
-                    self.problems.append('n = %d: it does not start afterwards: %s' % (nth, str(error)[-800:]))
+                    self.problems.append('n = %d: it does not start afterwards: %s' % (nth, open(server.log).read()[position:]))
                     break
             if is_empty:
+                time.sleep(0.1)
+                wait_for(lambda: server.state() == 'ready')
                 client = claviger.Client(server)
-                if put(client, b'a', b'b') < 2:
+                if put(client, b'a', b'b') != 2:
                     self.problems.append('n = %d: a new server with a past' % nth)
                 client.close()
             else:
