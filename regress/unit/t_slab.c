@@ -336,6 +336,26 @@ free_runs_join(void **state)
 	assert_int_equal(f->nbacked, 1);
 }
 
+/*
+ * A free run that is too short may share the list that is looked at first,
+ * while the run that growing makes is so long that it goes into another.
+ */
+static void
+short_run_does_not_hide_new_one(void **state)
+{
+	Fixture    *f = *state;
+	size_t		short_bytes = 260 * SLAB_PAGE_BYTES;
+	size_t		wanted_bytes = 293 * SLAB_PAGE_BYTES;
+	void	   *p = slab_alloc(f->slab, short_bytes);
+
+	assert_non_null(p);
+	assert_non_null(slab_alloc(f->slab, SLAB_EXTENT_BYTES - short_bytes));
+	assert_null(slab_free(f->slab, p, short_bytes));
+	assert_non_null(slab_alloc(f->slab, wanted_bytes));
+	assert_null(slab_check(f->slab));
+	assert_ptr_equal(slab_alloc(f->slab, short_bytes), p);
+}
+
 int
 main(void)
 {
@@ -349,6 +369,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(wrong_frees_are_refused, setup,
 										teardown),
 		cmocka_unit_test_setup_teardown(free_runs_join, setup, teardown),
+		cmocka_unit_test_setup_teardown(short_run_does_not_hide_new_one, setup,
+										teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

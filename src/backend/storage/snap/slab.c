@@ -576,6 +576,7 @@ run_find(Slab *slab, uint32_t npages, uint32_t *first)
 {
 	uint32_t	own = bucket_of(npages);
 	uint32_t	bucket;
+	bool		grown;
 
 	if (run_find_in_bucket(slab, own, npages, BUCKET_SCAN, first))
 		return true;
@@ -583,13 +584,16 @@ run_find(Slab *slab, uint32_t npages, uint32_t *first)
 	bucket = bucket_next(slab, own + 1);
 	if (bucket < NBUCKETS)
 		return run_find_in_bucket(slab, bucket, npages, 1, first);
-	if (grow(slab, npages))
-	{
-		bucket = bucket_next(slab, own);
-		/* the new run may share the list with many that are too short */
-		return run_find_in_bucket(slab, bucket, npages, UINT32_MAX, first);
-	}
-	return run_find_in_bucket(slab, own, npages, UINT32_MAX, first);
+	/*
+	 * The new run may share the list with many that are too short, or be so
+	 * long that it stands in a higher one.
+	 */
+	grown = grow(slab, npages);
+	if (run_find_in_bucket(slab, own, npages, UINT32_MAX, first))
+		return true;
+	bucket = bucket_next(slab, own + 1);
+	return grown && bucket < NBUCKETS &&
+		run_find_in_bucket(slab, bucket, npages, 1, first);
 }
 
 static bool
