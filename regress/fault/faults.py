@@ -58,40 +58,45 @@ class Points:
 def wait_for(condition, seconds=20, step=0.005):
     end = time.time() + seconds
     while time.time() < end:
-        if condition():
-            return True
+        result = condition()
+        if result:
+            return result
         time.sleep(step)
     return condition()
 
 
 def children(server):
-    """The postmaster's children: the raft worker first, then backends."""
-    pid = server.process.pid
-    try:
-        return [int(p) for p in open('/proc/%d/task/%d/children' % (pid, pid)).read().split()]
-    except FileNotFoundError:
-        return []
+    """The postmaster's children that live, oldest first: the raft worker, then
+    backends.  (/proc/PID/task/PID/children leaves out some while others end.)"""
+    found = []
+    parent = str(server.process.pid)
+    for name in os.listdir('/proc'):
+        if not name.isdigit():
+            continue
+        try:
+            fields = open('/proc/%s/stat' % name).read().rsplit(')', 1)[1].split()
+        except OSError:
+            continue
+        if fields[1] == parent and fields[0] not in 'ZX':
+            found.append((int(fields[19]), int(name)))
+    return [pid for _, pid in sorted(found)]
 
 
 def newest_child(server, since, seconds=10):
-    """The child that began last, not before the tick `since` (start_tick()).
-    The kernel's list may leave out processes while others end, so it is asked
-    again until it has one that is young enough."""
-    found = []
-
+    """The child that began last, not before the tick `since` (start_tick())."""
     def look():
-        for pid in children(server):
+        for pid in reversed(children(server)):
             try:
                 fields = open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
+            except OSError:
                 continue
-            if fields[0] != 'Z' and int(fields[19]) >= since:
-                found.append((int(fields[19]), pid))
-        return found
+            return pid if int(fields[19]) >= since else None
+        return None
 
-    if not wait_for(look, seconds):
+    pid = wait_for(look, seconds)
+    if not pid:
         raise RuntimeError('no new backend')
-    return max(found)[1]
+    return pid
 
 
 def start_tick():
