@@ -209,6 +209,7 @@ sub etcdctl
 {
 	my ($self, @args) = @_;
 	local $ENV{ETCDCTL_API} = 3;
+	unshift @args, '--command-timeout=' . 5 * $SLOW . 's' if $SLOW != 1;
 	my ($status, $out) = $self->run('etcdctl', '--endpoints=' . $self->url, @args);
 	$out =~ s/^\{"level":.*\n//mg;
 	return wantarray ? ($status, $out) : $out;
