@@ -8,6 +8,7 @@
 
 /* system */
 #include <getopt.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -43,6 +44,9 @@ static char base_dir[128];
 static const char *without_arg;
 static bool stops_at_first;
 
+/* set by the handler; what is running is then left to end */
+static volatile sig_atomic_t is_stopped;
+
 static uint64_t npassed;
 static uint64_t nfailed;
 
@@ -51,6 +55,7 @@ static void usage(int status) NORETURN;
 static void take_without(const char *arg);
 static void make_base_dir(void);
 static void remove_tree(const char *path);
+static void note_stop(int signo);
 static void start_seed(Job *job, uint64_t seed);
 static void run_child(const Job *job) NORETURN;
 static Job *wait_for_one(void);
@@ -65,6 +70,9 @@ main(int argc, char **argv)
 
 	take_options(argc, argv);
 	make_base_dir();
+	/* else their logs would stay behind */
+	signal(SIGINT, note_stop);
+	signal(SIGTERM, note_stop);
 	next = first_seed;
 	while ((next <= last_seed && !stop) || nrunning > 0)
 	{
@@ -80,11 +88,13 @@ main(int argc, char **argv)
 		}
 		wait_for_one()->pid = 0;
 		nrunning--;
-		stop = stops_at_first && nfailed > 0;
+		stop = is_stopped || (stops_at_first && nfailed > 0);
 	}
 	rmdir(base_dir);
+	if (is_stopped)
+		printf("stopped before seed %" PRIu64 "\n", next);
 	printf("%" PRIu64 " passed, %" PRIu64 " failed\n", npassed, nfailed);
-	return nfailed > 0;
+	return nfailed > 0 || is_stopped;
 }
 
 static void
@@ -207,6 +217,12 @@ make_base_dir(void)
 }
 
 static void
+note_stop(int signo)
+{
+	is_stopped = 1;
+}
+
+static void
 start_seed(Job *job, uint64_t seed)
 {
 	*job = (Job) {.seed = seed};
@@ -232,6 +248,8 @@ run_child(const Job *job)
 {
 	Verdict		verdict;
 
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	alarm(alarm_seconds);
 	options.dir = job->dir;
 	/* torn writes are what we want; what ends the process is told */
@@ -254,10 +272,15 @@ run_child(const Job *job)
 static Job *
 wait_for_one(void)
 {
-	int			status;
-	pid_t		pid = wait(&status);
+	int			status = 0;
+	pid_t		pid;
 	Job		   *job = jobs;
-	const char *text = verdict_text(status);
+	const char *text;
+
+	do
+		pid = wait(&status);
+	while (pid < 0 && errno == EINTR);
+	text = verdict_text(status);
 
 	while (job->pid != pid)
 		job++;
