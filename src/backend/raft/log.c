@@ -93,6 +93,10 @@ typedef struct Loader
 	uint64_t	limit;			/* entries above were replaced later */
 } Loader;
 
+static int	system_open(const char *path, int flags, int mode);
+static int64_t system_pwrite(int fd, const void *data, size_t n,
+							 int64_t offset);
+static int	system_fsync_dir(const char *path);
 static RaftLog *log_make(const LogOptions *options);
 static bool list_dir(RaftLog *log, char *error, size_t error_size);
 static void add_spare(RaftLog *log, uint64_t number);
@@ -124,6 +128,14 @@ static void release_buffer(RaftLog *log);
 static uint64_t random_salt(void);
 static int	fail_spare(RaftLog *log, const char *path, int rc);
 static int	fail(RaftLog *log, int rc);
+
+const LogIo log_io_system = {
+	.open = system_open,
+	.pwrite = system_pwrite,
+	.fdatasync = fdatasync,
+	.rename = rename,
+	.fsync_dir = system_fsync_dir,
+};
 
 bool
 log_create(const LogOptions *options, uint64_t first_index, char *error,
@@ -948,5 +960,35 @@ static int
 fail(RaftLog *log, int rc)
 {
 	log->has_failed = true;
+	return rc;
+}
+
+/* ---- system calls ---- */
+
+static int
+system_open(const char *path, int flags, int mode)
+{
+	return open(path, flags, mode);
+}
+
+static int64_t
+system_pwrite(int fd, const void *data, size_t n, int64_t offset)
+{
+	return pwrite(fd, data, n, offset);
+}
+
+static int
+system_fsync_dir(const char *path)
+{
+	int			fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int			rc;
+	int			save;
+
+	if (fd < 0)
+		return -1;
+	rc = fsync(fd);
+	save = errno;
+	close(fd);
+	errno = save;
 	return rc;
 }
