@@ -115,7 +115,6 @@ static void read_signals(void);
 static void reload(void);
 static void take_results(void);
 static void take_submissions(bool *has_more);
-static bool log_is_busy(void);
 static bool may_take(void);
 static bool take_one(const Submission *s, const Waiter *who, RaftEntry **batch,
 					 uint32_t *n);
@@ -246,8 +245,7 @@ wait_for_events(bool has_more)
 	int			n;
 
 	/* while throttled the rings are left alone; apply wakes us */
-	if (!has_more && !me.is_throttled && !log_is_busy() &&
-		!ring_arm_submissions())
+	if (!has_more && !me.is_throttled && !ring_arm_submissions())
 		has_more = true;
 	n = epoll_wait(me.epoll_fd, events, MAX_EVENTS, has_more ? 0 : sleep_ms());
 	if (n < 0 && errno != EINTR)
@@ -363,7 +361,7 @@ take_submissions(bool *has_more)
 	Waiter		who;
 
 	*has_more = false;
-	while (!log_is_busy() && may_take())
+	while (may_take())
 	{
 		if (!ring_submission_next(&who.slot, &who.generation, &s))
 			break;
@@ -381,19 +379,6 @@ take_submissions(bool *has_more)
 		propose(batch, n);
 	if (me.role == ENGINE_LEADER && me.may_read && !me.has_published)
 		propose_publish();
-}
-
-/*
- * A lone voter leaves what comes in the rings while the log is being synced: it
- * could not be written sooner, and backends that submit need not wake us.  What
- * has gathered is the next batch.  With other voters there are reads among the
- * submissions that need not wait for the disk, and peers that can begin.
- */
-static bool
-log_is_busy(void)
-{
-	return me.first_inflight < me.next_index &&
-		atomic_load(&store_raft_status()->reads_are_local);
 }
 
 /* Is there room for more?  If not, apply will wake us when there is. */
