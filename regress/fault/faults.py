@@ -3,7 +3,9 @@ process of a running server, looking at its processes, load that must not
 fail, and a record of what has been acknowledged."""
 import json
 import os
+import re
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -67,17 +69,19 @@ def wait_for(condition, seconds=20, step=0.005):
 
 def children(server):
     """The postmaster's children that live, oldest first: the raft worker, then
-    backends.  (/proc/PID/task/PID/children leaves out some while others end.)"""
+    backends, and no auxiliary processes.  (/proc/PID/task/PID/children leaves
+    out some while others end.)"""
     found = []
     parent = str(server.process.pid)
     for name in os.listdir('/proc'):
         if not name.isdigit():
             continue
         try:
-            fields = open('/proc/%s/stat' % name).read().rsplit(')', 1)[1].split()
+            comm, fields = open('/proc/%s/stat' % name).read().split('(', 1)[1].rsplit(')', 1)
         except OSError:
             continue
-        if fields[1] == parent and fields[0] not in 'ZX':
+        fields = fields.split()
+        if fields[1] == parent and fields[0] not in 'ZX' and comm not in claviger.AUXILIARIES:
             found.append((int(fields[19]), int(name)))
     return [pid for _, pid in sorted(found)]
 
@@ -101,6 +105,22 @@ def newest_child(server, since, seconds=10):
 
 def start_tick():
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf('SC_CLK_TCK'))
+
+
+def log_since(server, position):
+    with open(server.log) as log:
+        log.seek(position)
+        return log.read()
+
+
+def wait_restart(server, position, seconds=30):
+    """True when the postmaster has noticed the death of the raft worker and is
+    ready again; what the log says since `position` tells, because until the
+    postmaster gets to run the pid file says what was true before."""
+    begun_again = re.compile(r'raft worker (was )?ended .*ready to serve', re.DOTALL)
+    wait_for(lambda: server.process.poll() is not None or begun_again.search(log_since(server, position)),
+             seconds * claviger.SLOW)
+    return server.process.poll() is None and server.state() == 'ready'
 
 
 def count_fds(pid):
@@ -245,18 +265,18 @@ class Raw:
 
 
 class Load:
-    """clav_bench, which exits with 1 if one request failed."""
+    """clav_bench until end(); it exits with 1 if one request failed."""
 
-    def __init__(self, server, connections, seconds, op='mixed', user='root:root', streams=2):
+    def __init__(self, server, connections, op='mixed', user='root:root', streams=2):
         self.server = server
         self.connections = connections
         before = set(children(server))
         self.process = subprocess.Popen(
             [os.path.join(claviger.BINDIR, 'clav_bench'), '-e', server.url, '-o', op, '-r', '50', '-j', '-q',
-             '-c', str(connections), '-s', str(streams), '-t', str(seconds), '-k', '500', '-u', user],
+             '-c', str(connections), '-s', str(streams), '-t', '100000', '-k', '500', '-u', user],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         # its login is over when exactly its connections are there
-        wait_for(lambda: self.process.poll() is not None or self.is_steady(before))
+        wait_for(lambda: self.process.poll() is not None or self.is_steady(before), 60 * claviger.SLOW)
         self.pids = set(children(server)) - before
 
     def is_steady(self, before):
@@ -271,7 +291,9 @@ class Load:
 
     def end(self):
         """(exit status, requests, text)."""
-        out = self.process.communicate(timeout=120)[0].decode()
+        if self.runs():
+            self.process.send_signal(signal.SIGINT)
+        out = self.process.communicate(timeout=120 * claviger.SLOW)[0].decode()
         try:
             answer = json.loads(out.strip().split('\n')[-1])
         except ValueError:

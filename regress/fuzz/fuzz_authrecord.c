@@ -6,7 +6,7 @@
  * is put behind the rest, since no fuzzer would guess it.  What is taken must
  * be encoded to the same bytes, stand in sound trees, and go away again.
  */
-/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member common utils/injection utils/guc */
+/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member alarm common utils/injection utils/guc */
 #include "server.h"
 
 /* libraries */

@@ -7,7 +7,7 @@
  * goes in one byte at a time; bit 3, output is pulled only at the end; bit 4,
  * requests that wait are answered between the pieces, and timers fire.
  */
-/* needs: rpc */
+/* needs: rpc dispatch/metadata dispatch/status */
 #include "server.h"
 
 /* lib and utils */
@@ -18,6 +18,7 @@
 #include "rpc/grpc.h"
 
 #include "../unit/grpc_double.h"
+#include "../unit/http_echo.h"
 
 #define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #define PIECE_BYTES 37
@@ -70,7 +71,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	MemContext *mcx;
 	GrpcSession *session;
-	GrpcOptions options = {.common_name = BYTES_LITERAL("fuzz")};
+	GrpcOptions options = {.common_name = BYTES_LITERAL("fuzz"), .http = &echo};
 	unsigned	choice;
 
 	if (size < 1)
@@ -90,7 +91,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	pull_all(session);
 	grpc_session_destroy(session);
 	/* every request came back, and nothing is left of it */
-	if (doubled.alive != 0 || doubled.npending != 0)
+	if (doubled.alive != 0 || doubled.npending != 0 || handled.alive != 0)
 		abort();
 	mcx_destroy(mcx);
 	return 0;

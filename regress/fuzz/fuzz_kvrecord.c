@@ -4,7 +4,7 @@
  *
  * What is taken must come out of encoding and decoding again as it was.
  */
-/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member common utils/injection utils/guc */
+/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member alarm common utils/injection utils/guc */
 #include "server.h"
 
 /* this layer and below */

@@ -21,6 +21,7 @@
 #define NUSERS 4
 #define NROLES 4
 #define NKEYS 30
+#define NLEASES 6
 
 /* proposed, and somebody waits for the answer */
 typedef struct Pending
@@ -47,6 +48,7 @@ static Bytes next_txn_key(void);
 static KeyRange random_range(void);
 static Bytes random_name(char c, uint32_t n);
 static Identity random_identity(void);
+static void random_lease_operation(LogOp *op);
 static void random_kv_operation(LogOp *op);
 static void random_auth_operation(LogOp *op);
 
@@ -182,9 +184,39 @@ client_operation(void)
 		op.kind = chance(500) ? LOGOP_AUTH_DISABLE : LOGOP_AUTH_ENABLE;
 	else if (dice < 250)
 		random_auth_operation(&op);
+	else if (dice < 400)
+		random_lease_operation(&op);
 	else
 		random_kv_operation(&op);
 	return encode(&op);
+}
+
+/* few leases, so that they come and go with keys on them */
+static void
+random_lease_operation(LogOp *op)
+{
+	static const LogOpKind kinds[] = {LOGOP_LEASE_GRANT, LOGOP_LEASE_GRANT,
+	LOGOP_LEASE_REVOKE, LOGOP_LEASE_RENEW, LOGOP_LEASE_CHECKPOINT};
+
+	op->kind = kinds[between(0, lengthof(kinds) - 1)];
+	if (op->kind != LOGOP_LEASE_CHECKPOINT)
+	{
+		/* the lessor's, too */
+		if (op->kind == LOGOP_LEASE_REVOKE && chance(500))
+			op->identity = (Identity) {.kind = IDENTITY_INTERNAL};
+		op->lease.id = (int64_t) between(1, NLEASES);
+		op->lease.ttl_sec = (int64_t) between(0, 100);
+		return;
+	}
+	if (chance(900))
+		op->identity = (Identity) {.kind = IDENTITY_INTERNAL};
+	op->checkpoint.n = (uint32_t) between(0, 3);
+	op->checkpoint.leases = mcx_alloc0(scratch, 3 * sizeof(LeaseCheckpoint));
+	for (uint32_t i = 0; i < op->checkpoint.n; i++)
+		op->checkpoint.leases[i] = (LeaseCheckpoint) {
+			.id = (int64_t) between(1, NLEASES),
+			.remaining_sec = (int64_t) between(0, 120),
+		};
 }
 
 /* user u0 of the script has revision 4 as long as nobody changes it */
@@ -246,6 +278,10 @@ random_kvop(KvOp *op, unsigned depth, bool in_txn)
 			op->put.value = random_name('v', 100000);
 			op->put.ignore_value = chance(50);
 			op->put.prev_kv = chance(100);
+			if (chance(250))
+				op->put.lease = (int64_t) between(1, NLEASES);
+			else
+				op->put.ignore_lease = chance(100);
 			break;
 		case KVOP_DELETE:
 			op->delete.range = in_txn ?

@@ -18,6 +18,7 @@
 /* this layer and below */
 #include "apply/apply.h"
 #include "auth/authstate.h"
+#include "lease/lease.h"
 #include "member/member.h"
 #include "mvcc/mvcc.h"
 #include "sim.h"
@@ -69,6 +70,7 @@ static void set_number(Bytes name, uint64_t number);
 static void finish(Buf *state);
 static void dump_state(Buf *out);
 static void dump_keys(Buf *out, const StoreVersion *v);
+static void dump_lease(Buf *out, const LeaseEntry *lease);
 static bool is_same(const Buf *a, const Buf *b);
 
 static int	rows_open(const char *dir, bool create, TableEnv **env);
@@ -366,6 +368,9 @@ dump_state(Buf *out)
 	for (item = cowtree_seek(&v->roles, &cursor, BYTES_EMPTY); item != NULL;
 		 item = cowtree_next(&cursor))
 		role_encode((const RoleEntry *) item, out);
+	for (item = cowtree_seek(&v->leases, &cursor, BYTES_EMPTY); item != NULL;
+		 item = cowtree_next(&cursor))
+		dump_lease(out, lease_from_item(item));
 	for (item = cowtree_seek(&v->members, &cursor, BYTES_EMPTY); item != NULL;
 		 item = cowtree_next(&cursor))
 	{
@@ -379,6 +384,22 @@ dump_state(Buf *out)
 		buf_put_bytes(out, live.rows[i].key);
 		buf_put_bytes(out, live.rows[i].value);
 	}
+}
+
+/* all but the clock, which each member has for itself */
+static void
+dump_lease(Buf *out, const LeaseEntry *lease)
+{
+	LeaseKeyCursor cursor;
+
+	buf_printf(out, "lease %" PRId64 " granted %" PRId64 " rest %" PRId64
+			   " keys %" PRIu64 ":", lease->id, lease->granted_sec,
+			   lease->remaining_sec, lease_nkeys(lease));
+	for (const KvVersion *kv = lease_keys_seek(lease, &cursor, BYTES_EMPTY);
+		 kv != NULL; kv = lease_keys_next(&cursor))
+		buf_printf(out, " %" PRId64 ".%" PRIu32, kv->mod_revision,
+				   kv->sub_revision);
+	buf_put_u8(out, '\n');
 }
 
 static void

@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 """Every RPC x {auth off, anonymous, bad token, user without role, user with
-role, root, CN} against the table rpc_matrix.tsv."""
+role, root, CN} against the table rpc_matrix.tsv.
+
+With --json the same is asked through the JSON gateway (220_gateway_matrix.t),
+but for what has no path there."""
 import os
 import subprocess
 import sys
@@ -14,6 +17,12 @@ E = P['etcdserverpb']
 TAP = claviger.Tap()
 
 ANSWERS = {
+    'mf': (grpc.StatusCode.NOT_FOUND, 'etcdserver: member not found'),
+    'ns': (grpc.StatusCode.UNKNOWN, 'etcdserver: re-configuration failed due to not enough started members'),
+    'bl': (grpc.StatusCode.FAILED_PRECONDITION, 'etcdserver: bad leader transferee'),
+    # a stream that goes on until the caller's own deadline
+    'on': (grpc.StatusCode.DEADLINE_EXCEEDED, 'Deadline Exceeded'),
+    'nd': (grpc.StatusCode.FAILED_PRECONDITION, 'etcdserver: no inflight downgrade job'),
     'ue': (grpc.StatusCode.INVALID_ARGUMENT, 'etcdserver: user name is empty'),
     'it': (grpc.StatusCode.UNAUTHENTICATED, 'etcdserver: invalid auth token'),
     'pd': (grpc.StatusCode.PERMISSION_DENIED, 'etcdserver: permission denied'),
@@ -50,6 +59,7 @@ def exists(key, end=b''):
 
 KV, CL, MA, AU = 'etcdserverpb.KV/', 'etcdserverpb.Cluster/', 'etcdserverpb.Maintenance/', 'etcdserverpb.Auth/'
 LE = 'etcdserverpb.Lease/'
+LO, EL = 'v3lockpb.Lock/', 'v3electionpb.Election/'
 H = P['health']
 L = P['v3lockpb']
 C = P['v3electionpb']
@@ -67,6 +77,48 @@ def put(**fields):
     return simple(KV, 'Put', E.PutRequest(value=b'v', **fields), E.PutResponse)
 
 
+class Refused(grpc.RpcError):
+    """What a watch is refused with, from the text that says it."""
+
+    def __init__(self, reason):
+        name, self.text = reason[len('rpc error: code = '):].split(' desc = ')
+        self.status = {'PermissionDenied': grpc.StatusCode.PERMISSION_DENIED,
+                       'Unauthenticated': grpc.StatusCode.UNAUTHENTICATED,
+                       'InvalidArgument': grpc.StatusCode.INVALID_ARGUMENT}[name]
+
+    def code(self):
+        return self.status
+
+    def details(self):
+        return self.text
+
+
+def watch(**fields):
+    def run(client, env):
+        answer = client.first('etcdserverpb.Watch/Watch', E.WatchRequest(
+            create_request=E.WatchCreateRequest(**fields)), E.WatchResponse, True)
+        if answer.canceled:
+            assert answer.created and answer.watch_id == -1, answer
+            raise Refused(answer.cancel_reason)
+    return run
+
+
+def range_stream(**fields):
+    return lambda client, env: client.stream(KV + 'RangeStream', E.RangeRequest(**fields), E.RangeStreamResponse)
+
+
+def health_watch(client, env):
+    stub = client.channel.unary_stream('/grpc.health.v1.Health/Watch',
+                                       request_serializer=lambda m: m.SerializeToString(),
+                                       response_deserializer=H.HealthCheckResponse.FromString)
+    metadata = [('token', client.token)] if client.token is not None else []
+    for service, want in (('', H.HealthCheckResponse.SERVING), ('x', H.HealthCheckResponse.SERVICE_UNKNOWN)):
+        call = stub(H.HealthCheckRequest(service=service), timeout=20, metadata=metadata)
+        answer = next(call)
+        call.cancel()
+        assert answer.status == want, answer
+
+
 def delete(**fields):
     return simple(KV, 'DeleteRange', E.DeleteRangeRequest(**fields), E.DeleteRangeResponse)
 
@@ -82,6 +134,52 @@ def compact(client, env):
 def auth(method, request):
     name = method if method.startswith('Auth') else 'Auth' + method
     return simple(AU, method, request, getattr(E, name + 'Response'))
+
+
+# leases by what hangs on them: the role may read and write a5, only write w1, only read q1
+EMPTY, OWN, OTHERS, WRITE_ONLY, READ_ONLY = 10, 11, 12, 13, 14
+LEASED = {OWN: b'a5', OTHERS: b'z5', WRITE_ONLY: b'w1', READ_ONLY: b'q1'}
+
+
+def lease_case(ids, call):
+    def run(client, env):
+        env.leases(ids)
+        return call(client, env)
+    return run
+
+
+def queue_case(name, call, leader=None):
+    """Nobody stands in the queue; or one does."""
+    def run(client, env):
+        env.root.call(KV + 'DeleteRange', E.DeleteRangeRequest(key=name + b'/', range_end=name + b'0'),
+                      E.DeleteRangeResponse)
+        if leader is not None:
+            env.root.call(KV + 'Put', E.PutRequest(key=name + b'/1', value=leader), E.PutResponse)
+        return call()(client, env)
+    return run
+
+
+def proclaim(name):
+    def run(client, env):
+        revision = env.root.call(KV + 'Put', E.PutRequest(key=name + b'/1'), E.PutResponse).header.revision
+        kvs = env.root.call(KV + 'Range', E.RangeRequest(key=name + b'/1'), E.RangeResponse).kvs
+        assert kvs[0].mod_revision == revision
+        return client.call(EL + 'Proclaim', C.ProclaimRequest(
+            leader=C.LeaderKey(key=name + b'/1', rev=kvs[0].create_revision)), C.ProclaimResponse)
+    return run
+
+
+def observe(name):
+    """The first answer; the stream goes on for ever."""
+    def run(client, env):
+        env.root.call(KV + 'Put', E.PutRequest(key=name + b'/1'), E.PutResponse)
+        client.first(EL + 'Observe', C.LeaderRequest(name=name), C.LeaderResponse, False)
+    return run
+
+
+def keep_alive(lease):
+    return lambda client, env: client.stream(LE + 'LeaseKeepAlive', E.LeaseKeepAliveRequest(ID=lease),
+                                             E.LeaseKeepAliveResponse)
 
 
 NESTED_PUT = E.RequestOp(request_txn=txn(success=[op_put(b'z1')]))
@@ -143,34 +241,89 @@ CASES = {
     'role-delete': auth('RoleDelete', E.AuthRoleDeleteRequest(role='spare')),
     'auth-enable': auth('AuthEnable', E.AuthEnableRequest()),
     'auth-disable': auth('AuthDisable', E.AuthDisableRequest()),
-    'range-stream': simple(KV, 'RangeStream', E.RangeRequest(key=b'a1'), E.RangeStreamResponse),
-    'watch': lambda c, env: c.stream('etcdserverpb.Watch/Watch', E.WatchRequest(), E.WatchResponse),
+    'range-stream': range_stream(key=b'a1'),
+    'range-stream-outside': range_stream(key=b'a', range_end=b'c'),
+    'watch-nothing': lambda c, env: c.stream('etcdserverpb.Watch/Watch', E.WatchRequest(), E.WatchResponse, 0.3),
+    'watch-inside': watch(key=b'a1'),
+    'watch-span-inside': watch(key=b'a', range_end=b'b', prev_kv=True),
+    'watch-outside': watch(key=b'c'),
+    'watch-wider': watch(key=b'a', range_end=b'c'),
+    'watch-read-only-key': watch(key=b'q1'),
+    'watch-read-only-key-and-on': watch(key=b'q1', range_end=b'\0'),
+    'watch-write-only-key': watch(key=b'w1'),
+    'watch-whole': watch(key=b'\0', range_end=b'\0'),
+    'watch-empty-key': watch(key=b''),
     'lease-grant': simple(LE, 'LeaseGrant', E.LeaseGrantRequest(TTL=10), E.LeaseGrantResponse),
-    'lease-revoke': simple(LE, 'LeaseRevoke', E.LeaseRevokeRequest(ID=1), E.LeaseRevokeResponse),
-    'lease-keep-alive': lambda c, env: c.stream(LE + 'LeaseKeepAlive', E.LeaseKeepAliveRequest(ID=1),
-                                                E.LeaseKeepAliveResponse),
-    'lease-time-to-live': simple(LE, 'LeaseTimeToLive', E.LeaseTimeToLiveRequest(ID=1), E.LeaseTimeToLiveResponse),
-    'lease-leases': simple(LE, 'LeaseLeases', E.LeaseLeasesRequest(), E.LeaseLeasesResponse),
+    'lease-revoke-without-keys': lease_case((EMPTY,), simple(
+        LE, 'LeaseRevoke', E.LeaseRevokeRequest(ID=EMPTY), E.LeaseRevokeResponse)),
+    'lease-revoke-own': lease_case((OWN,), simple(
+        LE, 'LeaseRevoke', E.LeaseRevokeRequest(ID=OWN), E.LeaseRevokeResponse)),
+    'lease-revoke-others': lease_case((OTHERS,), simple(
+        LE, 'LeaseRevoke', E.LeaseRevokeRequest(ID=OTHERS), E.LeaseRevokeResponse)),
+    'lease-revoke-read-only-key': lease_case((READ_ONLY,), simple(
+        LE, 'LeaseRevoke', E.LeaseRevokeRequest(ID=READ_ONLY), E.LeaseRevokeResponse)),
+    'lease-keep-alive-unknown': keep_alive(1),
+    'lease-keep-alive-without-keys': lease_case((EMPTY,), keep_alive(EMPTY)),
+    'lease-keep-alive-own': lease_case((OWN,), keep_alive(OWN)),
+    'lease-keep-alive-others': lease_case((OTHERS,), keep_alive(OTHERS)),
+    'lease-keep-alive-read-only-key': lease_case((READ_ONLY,), keep_alive(READ_ONLY)),
+    'lease-time-to-live': lease_case((OTHERS,), simple(
+        LE, 'LeaseTimeToLive', E.LeaseTimeToLiveRequest(ID=OTHERS), E.LeaseTimeToLiveResponse)),
+    'lease-time-to-live-keys-own': lease_case((OWN,), simple(
+        LE, 'LeaseTimeToLive', E.LeaseTimeToLiveRequest(ID=OWN, keys=True), E.LeaseTimeToLiveResponse)),
+    'lease-time-to-live-keys-others': lease_case((OTHERS,), simple(
+        LE, 'LeaseTimeToLive', E.LeaseTimeToLiveRequest(ID=OTHERS, keys=True), E.LeaseTimeToLiveResponse)),
+    'lease-time-to-live-keys-write-only-key': lease_case((WRITE_ONLY,), simple(
+        LE, 'LeaseTimeToLive', E.LeaseTimeToLiveRequest(ID=WRITE_ONLY, keys=True), E.LeaseTimeToLiveResponse)),
+    'lease-leases-own': lease_case((EMPTY, OWN, READ_ONLY), simple(
+        LE, 'LeaseLeases', E.LeaseLeasesRequest(), E.LeaseLeasesResponse)),
+    'lease-leases-others': lease_case((EMPTY, OWN, OTHERS), simple(
+        LE, 'LeaseLeases', E.LeaseLeasesRequest(), E.LeaseLeasesResponse)),
+    'put-with-own-lease': lease_case((OWN,), put(key=b'a1', lease=OWN)),
+    'put-with-others-lease': lease_case((OTHERS,), put(key=b'a1', lease=OTHERS)),
+    'txn-put-with-others-lease': lease_case((OTHERS,), transaction(success=[op_put(b'a1', lease=OTHERS)])),
     'member-add': simple(CL, 'MemberAdd', E.MemberAddRequest(peerURLs=['http://127.0.0.1:1']), E.MemberAddResponse),
     'member-remove': simple(CL, 'MemberRemove', E.MemberRemoveRequest(ID=1), E.MemberRemoveResponse),
     'member-update': simple(CL, 'MemberUpdate', E.MemberUpdateRequest(ID=1), E.MemberUpdateResponse),
     'member-promote': simple(CL, 'MemberPromote', E.MemberPromoteRequest(ID=1), E.MemberPromoteResponse),
     'alarm': simple(MA, 'Alarm', E.AlarmRequest(), E.AlarmResponse),
+    'alarm-deactivate': simple(MA, 'Alarm', E.AlarmRequest(action=E.AlarmRequest.DEACTIVATE, alarm=E.NOSPACE),
+                               E.AlarmResponse),
     'defragment': simple(MA, 'Defragment', E.DefragmentRequest(), E.DefragmentResponse),
     'hash': simple(MA, 'Hash', E.HashRequest(), E.HashResponse),
     'hash-kv': simple(MA, 'HashKV', E.HashKVRequest(), E.HashKVResponse),
-    'snapshot': simple(MA, 'Snapshot', E.SnapshotRequest(), E.SnapshotResponse),
+    'snapshot': lambda c, env: c.stream(MA + 'Snapshot', E.SnapshotRequest(), E.SnapshotResponse),
     'move-leader': simple(MA, 'MoveLeader', E.MoveLeaderRequest(targetID=1), E.MoveLeaderResponse),
-    'downgrade': simple(MA, 'Downgrade', E.DowngradeRequest(), E.DowngradeResponse),
-    'lock': simple('v3lockpb.Lock/', 'Lock', L.LockRequest(name=b'a'), L.LockResponse),
-    'unlock': simple('v3lockpb.Lock/', 'Unlock', L.UnlockRequest(key=b'a'), L.UnlockResponse),
-    'campaign': simple('v3electionpb.Election/', 'Campaign', C.CampaignRequest(name=b'a'), C.CampaignResponse),
-    'proclaim': simple('v3electionpb.Election/', 'Proclaim', C.ProclaimRequest(), C.ProclaimResponse),
-    'leader': simple('v3electionpb.Election/', 'Leader', C.LeaderRequest(name=b'a'), C.LeaderResponse),
-    'resign': simple('v3electionpb.Election/', 'Resign', C.ResignRequest(), C.ResignResponse),
-    'observe': simple('v3electionpb.Election/', 'Observe', C.LeaderRequest(name=b'a'), C.LeaderResponse),
-    'health-watch': simple('grpc.health.v1.Health/', 'Watch', H.HealthCheckRequest(), H.HealthCheckResponse),
+    'downgrade': simple(MA, 'Downgrade', E.DowngradeRequest(action=E.DowngradeRequest.CANCEL), E.DowngradeResponse),
+    'lock': queue_case(b'a-lock', lambda: simple(LO, 'Lock', L.LockRequest(name=b'a-lock'), L.LockResponse)),
+    'lock-others': queue_case(b'z-lock', lambda: simple(LO, 'Lock', L.LockRequest(name=b'z-lock'), L.LockResponse)),
+    'lock-with-own-lease': lease_case((OWN,), queue_case(b'a-lock', lambda: simple(
+        LO, 'Lock', L.LockRequest(name=b'a-lock', lease=OWN), L.LockResponse))),
+    'lock-with-others-lease': lease_case((OTHERS,), queue_case(b'a-lock', lambda: simple(
+        LO, 'Lock', L.LockRequest(name=b'a-lock', lease=OTHERS), L.LockResponse))),
+    'unlock': simple(LO, 'Unlock', L.UnlockRequest(key=b'a-lock/1'), L.UnlockResponse),
+    'unlock-others': simple(LO, 'Unlock', L.UnlockRequest(key=b'z-lock/1'), L.UnlockResponse),
+    'campaign': queue_case(b'a-vote', lambda: simple(EL, 'Campaign', C.CampaignRequest(name=b'a-vote', value=b'v'),
+                                                     C.CampaignResponse)),
+    'campaign-others': queue_case(b'z-vote', lambda: simple(
+        EL, 'Campaign', C.CampaignRequest(name=b'z-vote', value=b'v'), C.CampaignResponse)),
+    'proclaim': proclaim(b'a-vote'),
+    'proclaim-others': proclaim(b'z-vote'),
+    'leader': queue_case(b'a-vote', lambda: simple(EL, 'Leader', C.LeaderRequest(name=b'a-vote'), C.LeaderResponse),
+                         b'leader'),
+    'leader-others': queue_case(b'z-vote', lambda: simple(
+        EL, 'Leader', C.LeaderRequest(name=b'z-vote'), C.LeaderResponse), b'leader'),
+    'resign': simple(EL, 'Resign', C.ResignRequest(leader=C.LeaderKey(key=b'a-vote/1', rev=1)), C.ResignResponse),
+    'resign-others': simple(EL, 'Resign', C.ResignRequest(leader=C.LeaderKey(key=b'z-vote/1', rev=1)),
+                            C.ResignResponse),
+    'observe': observe(b'a-vote'),
+    'observe-others': observe(b'z-vote'),
+    'health-watch': health_watch,
 }
+
+
+# gRPC only, as in etcd; and a stream on which nothing comes back
+NOT_IN_JSON = ('watch-nothing', 'health-check', 'health-list', 'health-watch', 'range-stream', 'range-stream-outside')
 
 
 class Environment:
@@ -201,6 +354,18 @@ class Environment:
             name='kept', perm=P['authpb'].Permission(key=b'k')), E.AuthRoleGrantPermissionResponse)
         q(AU + 'UserGrantRole', E.AuthUserGrantRoleRequest(user='victim', role='kept'), E.AuthUserGrantRoleResponse)
 
+    def leases(self, ids):
+        """These leases with their keys, and none of the others."""
+        for lease in (EMPTY, *LEASED):
+            try:
+                self.root.call(LE + 'LeaseRevoke', E.LeaseRevokeRequest(ID=lease), E.LeaseRevokeResponse)
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.NOT_FOUND, error
+        for lease in ids:
+            self.root.call(LE + 'LeaseGrant', E.LeaseGrantRequest(ID=lease, TTL=100), E.LeaseGrantResponse)
+            if lease in LEASED:
+                self.root.call(KV + 'Put', E.PutRequest(key=LEASED[lease], lease=lease), E.PutResponse)
+
     def bump_revision(self):
         answer = self.root.call(KV + 'Put', E.PutRequest(key=b'bump', value=b'1'), E.PutResponse)
         return answer.header.revision
@@ -212,6 +377,9 @@ def outcome(call, client, env):
         return 'ok'
     except grpc.RpcError as error:
         got = (error.code(), error.details())
+    # whose clock strikes first: the server's, or the client's
+    if got == (grpc.StatusCode.DEADLINE_EXCEEDED, 'context deadline exceeded'):
+        return 'on'
     for name, answer in ANSWERS.items():
         if got == answer:
             return name
@@ -241,6 +409,12 @@ def main():
              if not line.startswith('#')]
     columns, rows = table[0][1:], table[1:]
     TAP.equal(sorted(row[0] for row in rows), sorted(CASES), 'the table names every case, and only those')
+    client_class = claviger.Client
+    if '--json' in sys.argv:
+        import jsonclient
+        client_class = jsonclient.JsonClient
+        # no path, or nothing that comes back
+        rows = [row for row in rows if row[0] not in NOT_IN_JSON]
 
     certs = os.path.join(claviger._tmp, 'certs')
     os.mkdir(certs)
@@ -250,15 +424,15 @@ def main():
         '--cert-file', path('server.crt'), '--key-file', path('server.key'),
         '--trusted-ca-file', path('ca.crt'), '--client-cert-auth']).start()
 
-    def client(cn='nobody-known', token=None):
-        return claviger.Client(server, path('ca.crt'), path(cn + '.crt'), path(cn + '.key'), token)
+    def client(cn='nobody-known', token=None, client_class=client_class):
+        return client_class(server, path('ca.crt'), path(cn + '.crt'), path(cn + '.key'), token)
 
-    def log_in(name):
+    def log_in(name, client_class=client_class):
         answer = client().call(AU + 'Authenticate', E.AuthenticateRequest(name=name, password=name),
                                E.AuthenticateResponse)
-        return client(token=answer.token)
+        return client(token=answer.token, client_class=client_class)
 
-    root = client()
+    root = client(client_class=claviger.Client)
     set_up(root)
     env = Environment(root)
 
@@ -271,9 +445,9 @@ def main():
                 env.prepare()
             TAP.equal(outcome(CASES[row[0]], who, env), want, '%s, %s' % (row[0], column))
 
-    run('off', root)
+    run('off', client())
     root.call(AU + 'AuthEnable', E.AuthEnableRequest(), E.AuthEnableResponse)
-    env.root = log_in('root')
+    env.root = log_in('root', claviger.Client)
     run('anon', client())
     run('bad', client(token='notAToken.17'))
     run('norole', log_in('norole'))

@@ -85,14 +85,14 @@ def check_same(server, before, old_token, how):
     return client
 
 
-def writer(server, acknowledged, stop):
-    """One key after the other, each acknowledged before the next."""
-    client = log_in(server, 'root', 'root')
+def writer(client, number, acknowledged, stop):
+    """One key after the other, each acknowledged before the next; no other
+    writer has these keys."""
     i = 0
     while not stop.is_set():
+        key = b'w/%d/%d' % (number, i)
         try:
-            acknowledged.append((b'w/%d/%d' % (id(acknowledged) % 997, i), put(client, b'w/%d/%d' % (
-                id(acknowledged) % 997, i), b'%d' % i)))
+            acknowledged.append((key, put(client, key, b'%d' % i)))
             i += 1
         except grpc.RpcError:
             return
@@ -101,12 +101,13 @@ def writer(server, acknowledged, stop):
 def kill_under_load(server, kill):
     lists = [[] for _ in range(4)]
     stop = threading.Event()
-    threads = [threading.Thread(target=writer, args=(server, one, stop)) for one in lists]
+    threads = [threading.Thread(target=writer, args=(log_in(server, 'root', 'root'), i, one, stop))
+               for i, one in enumerate(lists)]
     for thread in threads:
         thread.start()
     # a loaded machine takes its time: the kill has to come amid the load
     end = time.time() + 60
-    while time.time() < end and sum(len(one) for one in lists) < 400:
+    while time.time() < end and sum(len(one) for one in lists) < 400 and any(t.is_alive() for t in threads):
         time.sleep(0.05)
     kill()
     stop.set()
@@ -129,7 +130,7 @@ def check_acknowledged(server, acknowledged, how):
 
 
 def main():
-    server = claviger.Server(args=['--checkpoint-interval', '300ms']).start()
+    server = claviger.Server(args=['--checkpoint-interval', '300ms', '--argon2-memory=64', '--argon2-iterations=1']).start()
     set_up(claviger.Client(server))
     token = log_in(server, 'root', 'root')
     before = everything(token)
@@ -150,10 +151,9 @@ def main():
         check_acknowledged(server, acknowledged, 'kill -9 under load, round %d' % (i + 1))
 
     # the raft worker alone: everything starts over, in the same postmaster
-    postmaster = server.process.pid
 
     def children():
-        return [int(p) for p in open('/proc/%d/task/%d/children' % (postmaster, postmaster)).read().split()]
+        return claviger.children(server)
 
     worker = children()[0]
     acknowledged = kill_under_load(server, lambda: os.kill(worker, signal.SIGKILL))

@@ -161,7 +161,7 @@ is($secure->etcdctl('--cacert', $ca->ca, 'get', 'a'), "a\nb\n", 'the server goes
 is($secure->stop, 0, 'stops in order');
 
 my $plain = Claviger::Server->new->start;
-for my $bytes ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\x00\x05hello", "\0" x 100, $preface . "\xff" x 1000,
+for my $bytes ("GET /\r\n\r\n", "\x16\x03\x01\x00\x05hello", "\0" x 100, $preface . "\xff" x 1000,
 	$preface . "\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 {
 	my $socket = IO::Socket::INET->new(PeerAddr => $plain->endpoint) or die;

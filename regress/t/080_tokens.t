@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Simple tokens and credentials: lifetime, renewal, what makes them void and
-what does not, on every backend; the quota on stored bytes."""
+what does not, on every backend."""
 import os
 import sys
 import threading
@@ -159,24 +159,6 @@ def check_login_queue():
     server.stop()
 
 
-def check_quota():
-    server = claviger.Server(args=['--quota-backend-bytes=1000000']).start()
-    client = claviger.Client(server)
-    outcome = None
-    for i in range(40):
-        outcome = outcome or error_of(lambda: put(client, b'q%d' % i, b'x' * 50000))
-    full = (S.RESOURCE_EXHAUSTED, 'etcdserver: mvcc: database space exceeded')
-    TAP.equal(outcome, full, 'puts beyond the quota are refused')
-    TAP.equal(error_of(lambda: get(client, b'q1')), None, 'reads are not')
-    gone = client.call(KV + 'DeleteRange', E.DeleteRangeRequest(key=b'q', range_end=b'r'), E.DeleteRangeResponse)
-    client.call(KV + 'Compact', E.CompactionRequest(revision=gone.header.revision), E.CompactionResponse)
-    end = time.time() + 10
-    while time.time() < end and error_of(lambda: put(client, b'a', b'x' * 50000)):
-        time.sleep(0.05)
-    TAP.equal(error_of(lambda: put(client, b'a', b'x' * 50000)), None, 'after delete and compaction there is room')
-    server.stop()
-
-
 def main():
     server = claviger.Server().start()
     set_up(server)
@@ -186,7 +168,6 @@ def main():
     TAP.equal(server.stop(), 0, 'stops in order')
     check_lifetime()
     check_login_queue()
-    check_quota()
     TAP.done()
 
 

@@ -25,8 +25,8 @@ ONLY = os.environ.get('KILL_POINT_ONLY', '').split()
 
 # passed by the raft worker at work
 RUNNING = '''log-before-write log-after-write log-before-sync log-after-sync log-before-rename log-renamed
-    log-after-rename log-before-recycle log-after-recycle log-before-unlink log-before-dir-sync log-spare-step
-    logthread-before-append logthread-persisted consensus-proposed consensus-committed consensus-before-compact
+    log-after-rename log-before-recycle log-after-recycle log-before-unlink log-before-dir-sync log-spare-step log-spare-before-write
+    log-spare-before-sync logthread-before-append logthread-persisted consensus-proposed consensus-committed consensus-before-compact
     consensus-compacted apply-before-batch apply-entry-done apply-before-publish store-root-replaced
     apply-after-publish apply-answered apply-after-flush apply-after-submit apply-idle compact-step
     persist-in-transaction persist-before-commit persist-after-commit persist-before-checkpoint bdb-checkpointed
@@ -197,19 +197,17 @@ class Trial:
 
     def all_at(self, point):
         armed = self.points.arm(point, 'kill')
-        fired = wait_for(lambda: not os.path.exists(armed), 30, 0.001)
+        fired = wait_for(lambda: not os.path.exists(armed), 30 * claviger.SLOW, 0.001)
         self.server.kill9()
         self.points.disarm(armed)
         return fired
 
     def worker_at(self, point):
-        worker = wait_for(lambda: children(self.server))[0]
+        position = os.path.getsize(self.server.log)
         armed = self.points.arm(point, 'kill')
-        fired = wait_for(lambda: not os.path.exists(armed), 30, 0.001)
+        fired = wait_for(lambda: not os.path.exists(armed), 30 * claviger.SLOW, 0.001)
         self.points.disarm(armed)
-        wait_for(lambda: worker not in children(self.server))
-        time.sleep(0.02)        # between its end and what the pid file says of it
-        return fired and wait_for(lambda: self.server.state() == 'ready', 30)
+        return fired and faults.wait_restart(self.server, position)
 
     def start_at(self, point):
         """Everything dies, the start dies at the point, the next start is good."""

@@ -130,18 +130,21 @@ class Sweep:
 
     # ---- what holds afterwards ----
 
-    def come_back(self, worker):
-        """Ready again, whoever had to start over."""
-        time.sleep(0.03)
-        is_up = lambda: self.server.state() == 'ready' and children(self.server)
-        wait_for(lambda: self.server.process.poll() is not None or is_up(), 30)
-        now = children(self.server)
-        if self.server.process.poll() is None and now and self.server.state() == 'ready':
-            self.restarts += worker is not None and now[0] != worker
-            return
-        self.restarts += 1
-        self.server.kill9()
-        self.server.start()
+    def come_back(self, worker, position, must_end=False):
+        """Ready again, whoever had to start over.  worker: the one that was
+        hit, None if somebody else was.  On a busy machine it may take its time
+        from its last words in the log to its end, and the postmaster to notice."""
+        last_words = lambda: re.search(r'raft worker (PANIC|FATAL):', faults.log_since(self.server, position))
+        if worker:
+            wait_for(lambda: last_words() or worker not in children(self.server), 0.03)
+            if must_end or last_words():
+                wait_for(lambda: worker not in children(self.server), 20)
+            if worker not in children(self.server):
+                self.restarts += 1
+                faults.wait_restart(self.server, position)
+        if self.server.process.poll() is not None:
+            self.server.kill9()
+            self.server.start()
 
     def check(self, whole=False):
         """A worker that was hit may still be on its way out."""
@@ -152,7 +155,8 @@ class Sweep:
                 if error.code() != grpc.StatusCode.UNAVAILABLE or attempt == 4:
                     raise
                 time.sleep(0.2)
-                self.come_back(None)
+                wait_for(lambda: self.server.process.poll() is not None or self.server.state() == 'ready', 30)
+                self.come_back(None, 0)
 
     def look(self, whole):
         client = claviger.Client(self.server, token=faults.token_of(self.server, 'root', 'root'))
@@ -206,15 +210,15 @@ class Sweep:
         fired = 0
         for nth in self.numbers(total):
             worker = children(self.server)[0]
+            position = os.path.getsize(self.server.log)
             self.control.arm(what, nth, **self.targets(whom))
             self.scenario()
             wait_for(lambda: self.control.read('fired') > 0, 0.15)
             did = self.control.disarm()[1]
             fired += did
-            restarts = self.restarts
-            self.come_back(worker)
+            self.come_back(worker if did and whom == 'worker' else None, position, what == 'sync')
             before = len(self.problems)
-            if did and what == 'sync' and self.restarts == restarts:
+            if did and what == 'sync' and worker in children(self.server):
                 self.problems.append('a sync failed and the raft worker went on')
             self.check()
             self.problems[before:] = ['n = %d: %s' % (nth, p) for p in self.problems[before:]]

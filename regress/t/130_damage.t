@@ -13,16 +13,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
 import faults
-from faults import E, KV, auth, children, claviger, error_of, get, grpc, put, wait_for
+from faults import E, KV, auth, claviger, error_of, get, grpc, log_since, put, wait_for
 
 TAP = claviger.Tap()
 ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--raft-log-segment-bytes=1048576']
-
-
-def log_since(server, position):
-    with open(server.log) as log:
-        log.seek(position)
-        return log.read()
 
 
 def start_refused(server, name, *patterns):
@@ -227,6 +221,8 @@ def check_tables(server, before):
 FAILING = (
     ('log-before-write', 28, r'PANIC: could not write \d+ entries from index \d+ to the log: No space left'),
     ('log-before-sync', 5, r'PANIC: could not write \d+ entries from index \d+ to the log: Input/output error'),
+    ('log-spare-before-write', 5, r'PANIC: could not prepare a segment of the log: Input/output error'),
+    ('log-spare-before-sync', 5, r'PANIC: could not prepare a segment of the log: Input/output error'),
     ('log-renamed', 5, r'PANIC: could not (write \d+ entries|prepare a segment).*Input/output error'),
     ('log-before-recycle', 5, r'PANIC: could not recycle segments of the log: Input/output error'),
     ('log-before-dir-sync', 5, r'PANIC: could not recycle segments of the log: Input/output error'),
@@ -243,15 +239,12 @@ def check_errors():
                              env=points.env()).start()
     kept = []
     for i, (point, number, pattern) in enumerate(FAILING):
-        worker = children(server)[0]
         position = os.path.getsize(server.log)
         writers = faults.Writers(server, 4, b'e%d/' % i, value=b'v' * 10000)
         time.sleep(0.2)
         armed = points.arm(point, 'error:%d' % number)
-        fired = wait_for(lambda: not os.path.exists(armed), 30)
-        wait_for(lambda: worker not in children(server))
-        time.sleep(0.02)
-        ready = wait_for(lambda: server.state() == 'ready', 30)
+        fired = wait_for(lambda: not os.path.exists(armed), 30 * claviger.SLOW)
+        ready = faults.wait_restart(server, position)
         acknowledged = writers.end()
         kept += acknowledged
         text = log_since(server, position)
@@ -331,6 +324,9 @@ CLOCK_USERS = {
     'src/backend/storage/ipc/control.c',        # when a connection began, for the activity view
     'src/include/storage/ipc/control.h',        # the comment on that
     'src/include/utils/clock.h',
+    'src/backend/gateway/httptext.c',           # the Date of an HTTP answer
+    'src/backend/gateway/metricsproc.c',        # when the process began, for /metrics
+    'src/backend/command/snapshot.c',           # when a snapshot was made, for who restores it
     'src/backend/comm/tls.c',                   # whether a certificate has expired
 }
 

@@ -17,12 +17,16 @@
 #include "auth/token.h"
 #include "command/command.h"
 #include "dispatch/dispatch.h"
+#include "lease/lease.h"
 #include "lib/pbwire.h"
 #include "mvcc/mvcc.h"
+#include "mvcc/vlog.h"
 #include "member/member.h"
+#include "snapshot/walk.h"
 #include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
 #include "utils/guc.h"
+#include "watch/watch.h"
 
 #define GUC_STRING(name, def, when, text) const char *guc_##name = def;
 #define GUC_INT(name, def, min, max, unit, when, text) int64_t guc_##name = def;
@@ -92,11 +96,24 @@ typedef struct World
 	RangeOp		range;
 	ErrCode		range_error;
 
+	uint32_t	walk_records;
+	uint32_t	walk_value_bytes;
+	int			holds;
+
 	uint64_t	counters[COUNTER_COUNT];
 	ProcSlot	slot;
 	char		user[SLOT_USER_BYTES];
 	Answer		answer;
 	Request    *req;			/* of the last double_send(), while pending */
+
+	/* streams: the last message sent, and what the door says */
+	int			nmessages;
+	uint8_t		sent[65536];
+	size_t		sent_len;
+	size_t		backlog;
+	int			nready;
+
+	int			nregistered;	/* answers for watches */
 	MemContext *mcx;
 } World;
 
@@ -104,7 +121,16 @@ static World world;
 
 static void double_finished(Request *req);
 
-static const RequestOps double_ops = {double_finished};
+static void double_message(Request *req, Buf *message);
+static size_t double_backlog(const Request *req);
+static void double_ready(Request *req);
+
+static const RequestOps double_ops = {
+	.finished = double_finished,
+	.message = double_message,
+	.backlog = double_backlog,
+	.ready = double_ready,
+};
 
 /* ---- for the test ---- */
 
@@ -213,6 +239,28 @@ double_finished(Request *req)
 	request_destroy(req);
 }
 
+/* each message of a stream takes the place of the one before */
+static void
+double_message(Request *req, Buf *message)
+{
+	world.nmessages++;
+	world.sent_len = size_min(message->len, sizeof(world.sent));
+	memcpy(world.sent, message->data, world.sent_len);
+	message->len = 0;
+}
+
+static size_t
+double_backlog(const Request *req)
+{
+	return world.backlog;
+}
+
+static void
+double_ready(Request *req)
+{
+	world.nready++;
+}
+
 /* the operation that was submitted last */
 static UNUSED LogOp
 double_submitted_op(void)
@@ -273,6 +321,34 @@ counter_add(CounterId id, uint64_t n)
 	world.counters[id] += n;
 }
 
+void
+control_note_watches(int change)
+{
+}
+
+void
+stat_add(uint32_t cell, uint64_t n)
+{
+}
+
+uint64_t
+stat_get(uint32_t cell)
+{
+	return 0;
+}
+
+uint32_t
+histogram_bucket(uint64_t first_us, uint32_t nbuckets, uint64_t us)
+{
+	return 0;
+}
+
+bool
+guc_metrics_are_extensive(void)
+{
+	return false;
+}
+
 int
 ring_completion_fd(void)
 {
@@ -306,6 +382,127 @@ void
 ring_completion_done(void)
 {
 	world.has_done = false;
+}
+
+/* what a snapshot or a hash walks over: world.walk_records, all alike */
+const StoreVersion *
+store_hold(StoreHold *hold)
+{
+	world.holds++;
+	hold->version = &world.version;
+	return hold->version;
+}
+
+void
+store_release(StoreHold *hold)
+{
+	if (hold->version != NULL)
+		world.holds--;
+	hold->version = NULL;
+}
+
+void
+snapshot_walk_begin(SnapshotWalk *walk, const StoreVersion *v,
+					int64_t revision, bool keys_only)
+{
+	*walk = (SnapshotWalk) {.v = v,.revision = revision};
+	buf_init(&walk->record, NULL);
+	memset(buf_reserve(&walk->record, world.walk_value_bytes + 1), 'v',
+		   world.walk_value_bytes);
+	walk->record.len = world.walk_value_bytes;
+	walk->cursor.depth = world.walk_records;
+}
+
+bool
+snapshot_walk_next(SnapshotWalk *walk, SnapRecord *record)
+{
+	if (walk->cursor.depth == 0)
+		return false;
+	walk->cursor.depth--;
+	*record = (SnapRecord) {.table = SNAP_KEYS,.key = BYTES_LITERAL("k"),
+		.value = buf_bytes(&walk->record)};
+	return true;
+}
+
+void
+snapshot_walk_end(SnapshotWalk *walk)
+{
+	buf_free(&walk->record);
+}
+
+uint32_t
+snapshot_hash_add(uint32_t hash, const SnapRecord *record)
+{
+	return hash + 1;
+}
+
+/* ---- watch ---- */
+
+void
+watch_registered(const Completion *done)
+{
+	world.nregistered++;
+}
+
+/* none of what these tests ask watches a key; 200_watch.t and t_watch.c do */
+void
+watch_start(Watch *watch, const StoreVersion *v)
+{
+}
+
+void
+watch_stop(Watch *watch)
+{
+}
+
+void
+watch_go_on(const void *owner)
+{
+}
+
+bool
+watch_is_synced(const Watch *watch)
+{
+	return false;
+}
+
+void
+watch_ask_turn(void)
+{
+}
+
+void
+watch_set_turn_end(void (*fn) (const StoreVersion *v))
+{
+}
+
+/* ---- keys: there are none ---- */
+
+ErrCode
+mvcc_range_part(const StoreVersion *v, const RangeOp *op, RangePart *part,
+				uint64_t max_keys, int64_t deadline_ms, Buf *out)
+{
+	part->nkeys = 0;
+	part->is_last = true;
+	return ERR_NONE;
+}
+
+const KvVersion *
+mvcc_get(const StoreVersion *v, Bytes key, int64_t revision)
+{
+	return NULL;
+}
+
+void
+mvcc_put_kv_field(Buf *out, unsigned field, const KvVersion *kv,
+				  bool keys_only)
+{
+}
+
+const KvVersion *
+vlog_previous(const VersionLog *log, const KvVersion *kv)
+{
+	return NULL;
 }
 
 /* trees: root points to an array of items */
@@ -354,10 +551,44 @@ identity_resolve(const StoreVersion *v, const Credentials *credentials,
 	return ERR_NONE;
 }
 
+ErrCode
+identity_check(const StoreVersion *v, const Credentials *credentials,
+			   MemContext *mcx, Identity *identity, int64_t *until_ms)
+{
+	*until_ms = INT64_MAX;
+	return identity_resolve(v, credentials, mcx, identity);
+}
+
 static bool
 double_may_touch(Bytes user, Bytes key)
 {
 	return key.len >= user.len && memcmp(key.data, user.data, user.len) == 0;
+}
+
+/* ---- leases: there are none ---- */
+
+const LeaseEntry *
+lease_find(const StoreVersion *v, int64_t id)
+{
+	return NULL;
+}
+
+bool
+lease_exists(const StoreVersion *v, int64_t id)
+{
+	return false;
+}
+
+const KvVersion *
+lease_keys_seek(const LeaseEntry *lease, LeaseKeyCursor *cursor, Bytes key)
+{
+	return NULL;
+}
+
+const KvVersion *
+lease_keys_next(LeaseKeyCursor *cursor)
+{
+	return NULL;
 }
 
 ErrCode
@@ -420,6 +651,18 @@ void
 access_add(AccessList *list, AccessNeed need)
 {
 	double_access(list, (AccessOp) {.need = need});
+}
+
+void
+access_add_range(AccessList *list, AccessNeed need, const KeyRange *range)
+{
+	double_access(list, (AccessOp) {.need = need,.range = *range});
+}
+
+void
+access_add_lease(AccessList *list, AccessNeed need, int64_t lease)
+{
+	double_access(list, (AccessOp) {.need = need,.lease = lease});
 }
 
 void

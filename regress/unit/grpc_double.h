@@ -10,6 +10,15 @@
  *	T  an error with its own text and code
  *	B  an answer of as many bytes as the next four say (big-endian)
  * Anything else is answered empty.
+ *
+ * On a bidi stream (LeaseKeepAlive here) a message is answered with one:
+ *	E, B as above
+ *	M  as many messages as byte 1 says, each of as many bytes as the next four
+ *	   say; as long as the backlog allows, the rest when it is writable again
+ *	S  none, and no further message is taken until double_ready()
+ *	D  ends the stream with permission denied
+ *	F  ends the stream OK
+ * Anything else is not answered.  The half close ends the stream OK.
  */
 #ifndef GRPC_DOUBLE_H
 #define GRPC_DOUBLE_H
@@ -46,6 +55,17 @@ static struct
 	int64_t		deadline_ms;
 	size_t		message_len;
 	uint64_t	message_sum;
+	/* of streams */
+	int			opened;
+	int			messages;
+	int			half_closes;
+	int			writables;
+	int			readies;
+	bool		is_stalled;
+	bool		has_refused;
+	int			left;			/* of an M */
+	size_t		each;
+	Request    *stream;			/* the last one opened, while it runs */
 }			doubled;
 
 static ReqResult
@@ -61,6 +81,9 @@ static const RpcInfo double_rpcs[] = {
 	.method = "Authenticate", .kind = RPC_UNARY, .handler = double_handler},
 	{.id = RPC_WATCH_WATCH, .service = "etcdserverpb.Watch",
 	.method = "Watch", .kind = RPC_BIDI},
+	{.id = RPC_LEASE_LEASE_KEEP_ALIVE, .service = "etcdserverpb.Lease",
+	.method = "LeaseKeepAlive", .kind = RPC_BIDI, .flags = RPC_FLAG_ENDLESS,
+	.handler = double_handler},
 };
 
 const RpcInfo *
@@ -106,6 +129,8 @@ request_destroy(Request *req)
 	for (int i = 0; i < doubled.npending; i++)
 		if (doubled.pending[i] == req)
 			doubled.pending[i] = doubled.pending[--doubled.npending];
+	if (doubled.stream == req)
+		doubled.stream = NULL;
 	doubled.alive--;
 	mcx_destroy(req->mcx);
 }
@@ -213,6 +238,137 @@ dispatch_cancel(Request *req)
 	doubled.cancelled++;
 	req->door = NULL;
 	request_destroy(req);
+}
+
+/* ---- streams ---- */
+
+static void
+double_end(Request *req, ErrCode error)
+{
+	req->error = error;
+	req->state = REQ_ANSWERED;
+	req->ops->finished(req);
+}
+
+void
+dispatch_open(Request *req)
+{
+	doubled.opened++;
+	if (req->rpc->handler == NULL)
+	{
+		req->error_text = mcx_printf(req->mcx, "unknown method %s for service %s",
+									 req->rpc->method, req->rpc->service);
+		double_end(req, ERR_UNIMPLEMENTED);
+		return;
+	}
+	req->has_right = true;
+	doubled.stream = req;
+	doubled.deadline_ms = req->deadline_ms;
+}
+
+bool
+dispatch_takes_messages(Request *req)
+{
+	bool		takes = !doubled.is_stalled &&
+		req->ops->backlog(req) < REQUEST_BACKLOG_BYTES;
+
+	doubled.has_refused = !takes;
+	return takes;
+}
+
+static size_t
+double_u32(Bytes message, size_t at)
+{
+	const uint8_t *p = message.data + at;
+
+	if (message.len < at + 4)
+		return 0;
+	return (size_t) p[0] << 24 | (size_t) p[1] << 16 | (size_t) p[2] << 8 | p[3];
+}
+
+/* the n-th byte of what is sent is always the same, so it can be checked */
+static void
+double_send_bytes(Request *req, size_t n)
+{
+	Buf			message;
+
+	buf_init(&message, NULL);
+	for (size_t i = 0; i < n; i++)
+		buf_put_u8(&message, (uint8_t) (i * 7 + i / 251));
+	req->ops->message(req, &message);
+	buf_free(&message);
+}
+
+static void
+double_send_left(Request *req)
+{
+	while (doubled.left > 0 && req->ops->backlog(req) < REQUEST_BACKLOG_BYTES)
+	{
+		doubled.left--;
+		double_send_bytes(req, doubled.each);
+	}
+}
+
+void
+dispatch_message(Request *req, Bytes message)
+{
+	Buf			copy;
+
+	doubled.messages++;
+	doubled.message_len = message.len;
+	switch (message.len > 0 ? message.data[0] : 0)
+	{
+		case 'E':
+			buf_init(&copy, NULL);
+			buf_append(&copy, message.data, message.len);
+			req->ops->message(req, &copy);
+			buf_free(&copy);
+			break;
+		case 'B':
+			double_send_bytes(req, size_min(double_u32(message, 1),
+											16 * 1024 * 1024));
+			break;
+		case 'M':
+			doubled.left = message.len > 1 ? message.data[1] : 0;
+			doubled.each = size_min(double_u32(message, 2), 1024 * 1024);
+			double_send_left(req);
+			break;
+		case 'S':
+			doubled.is_stalled = true;
+			break;
+		case 'D':
+			double_end(req, ERR_PERMISSION_DENIED);
+			break;
+		case 'F':
+			double_end(req, ERR_NONE);
+			break;
+		default:
+			break;
+	}
+}
+
+void
+dispatch_half_close(Request *req)
+{
+	doubled.half_closes++;
+	double_end(req, ERR_NONE);
+}
+
+void
+dispatch_writable(Request *req)
+{
+	doubled.writables++;
+	double_send_left(req);
+}
+
+static inline void
+double_ready(void)
+{
+	doubled.is_stalled = false;
+	if (doubled.stream == NULL || !doubled.has_refused)
+		return;
+	doubled.readies++;
+	doubled.stream->ops->ready(doubled.stream);
 }
 
 #endif							/* GRPC_DOUBLE_H */

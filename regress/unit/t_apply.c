@@ -3,7 +3,7 @@
  *	  Log entries in, state, rows and answers out; with the real stations
  *	  below and a table in memory instead of Berkeley DB.
  */
-/* needs: apply mvcc lease auth member storage/bdb storage/ipc storage/lmgr storage/snap common proto utils/injection */
+/* needs: apply mvcc lease auth member alarm storage/bdb storage/ipc storage/lmgr storage/snap common proto utils/injection */
 #include "server.h"
 
 /* system */
@@ -19,6 +19,7 @@
 #include "utils/elog.h"
 
 /* this layer and below */
+#include "alarm/alarm.h"
 #include "apply/apply.h"
 #include "auth/authstate.h"
 #include "auth/token.h"
@@ -844,6 +845,61 @@ test_member_publish(void **state)
 	assert_refused(&op, ERR_PERMISSION_DENIED);
 }
 
+/* what an alarm forbids is decided by the state, so it is the same everywhere */
+static void
+test_alarms(void **state)
+{
+	LogOp		alarm = {.kind = LOGOP_ALARM,.identity = admin()};
+	LogOp		quota = {.kind = LOGOP_QUOTA_REACHED,.identity = admin()};
+	LogOp		put = put_by(admin(), "a", "v");
+	LogOp		del = {.kind = LOGOP_DELETE,.identity = admin()};
+	uint8_t		key[ALARM_KEY_BYTES];
+	bool		found;
+
+	del.delete.range = keyrange_make(B("a"), BYTES_EMPTY);
+	alarm_key(7, ALARM_NO_SPACE, key);
+	assert_int_equal(run(&put), ERR_NONE);
+	quota.alarm.member_id = 7;
+	assert_int_equal(run(&quota), ERR_NONE);
+	row_find(TABLE_ALARM, bytes_make(key, sizeof(key)), &found);
+	assert_true(found);
+	assert_int_equal(run(&put), ERR_NO_SPACE);
+	assert_int_equal(run(&del), ERR_NONE);
+
+	/* another member's is another alarm, and clearing it changes nothing */
+	alarm.alarm.member_id = 8;
+	alarm.alarm.type = ALARM_NO_SPACE;
+	assert_int_equal(run(&alarm), ERR_NONE);
+	assert_int_equal(run(&put), ERR_NO_SPACE);
+	alarm.alarm.member_id = 7;
+	assert_int_equal(run(&alarm), ERR_NONE);
+	row_find(TABLE_ALARM, bytes_make(key, sizeof(key)), &found);
+	assert_false(found);
+	assert_int_equal(run(&put), ERR_NONE);
+
+	alarm.alarm.is_on = true;
+	alarm.alarm.type = ALARM_CORRUPT;
+	assert_int_equal(run(&alarm), ERR_NONE);
+	assert_int_equal(run(&put), ERR_CORRUPT);
+	assert_int_equal(run(&del), ERR_CORRUPT);
+	/* a type that nobody knows forbids nothing, and cannot be raised */
+	alarm.alarm.type = 77;
+	assert_int_equal(run(&alarm), ERR_NONE);
+	assert_int_equal(store_draft()->alarms.nitems, 1);
+	alarm.alarm.type = ALARM_CORRUPT;
+	alarm.alarm.is_on = false;
+	assert_int_equal(run(&alarm), ERR_NONE);
+	assert_int_equal(run(&put), ERR_NONE);
+
+	/* not everybody's to give */
+	enable_auth();
+	alarm.identity = identity_of("alice");
+	assert_refused(&alarm, ERR_PERMISSION_DENIED);
+	alarm.identity = (Identity) {.kind = IDENTITY_NONE};
+	assert_refused(&alarm, ERR_USER_EMPTY);
+	assert_int_equal(auth_switch(false), ERR_NONE);
+}
+
 static void
 test_compaction(void **state)
 {
@@ -1163,6 +1219,7 @@ main(void)
 		WITH_WORLD(test_authenticate),
 		cmocka_unit_test(test_replay_makes_no_tokens),
 		WITH_WORLD(test_member_publish),
+		WITH_WORLD(test_alarms),
 		WITH_WORLD(test_compaction),
 		cmocka_unit_test(test_same_entries_same_state),
 	};

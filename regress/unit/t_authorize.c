@@ -9,36 +9,46 @@
 /* needs: auth lease common storage/snap storage/ipc storage/lmgr utils/injection */
 #include "server.h"
 
-/* system */
-#include <endian.h>
-
 /* lib and utils */
 #include "lib/buf.h"
 
 /* this layer and below */
 #include "auth/authorize.h"
 #include "auth/authstate.h"
+#include "lease/lease.h"
 
 /* what the tests share */
 #include "unit_auth.h"
 
 #define LEASE_THAT_EXISTS 7
 #define LEASE_OF_NOBODY 8
-
-/* an entry in the tree of leases, which nothing makes yet */
-typedef struct FakeLease
-{
-	CowItem		item;
-	uint64_t	key;
-} FakeLease;
+/* alice may read, write, and the one key but not the other */
+#define LEASE_READABLE 9
+#define LEASE_WRITABLE 10
+#define LEASE_MIXED 11
 
 static MemContext *mcx;
+
+/* a key on a lease, which is made if there is none */
+static void
+hang(int64_t lease, const char *key)
+{
+	size_t		len = strlen(key);
+	KvVersion  *kv = store_alloc(sizeof(*kv) + len);
+
+	memset(kv, 0, sizeof(*kv));
+	kv->item.key_len = (uint32_t) len;
+	kv->item.key_offset = offsetof(KvVersion, bytes);
+	kv->version = 1;
+	kv->lease = lease;
+	memcpy(kv->bytes, key, len);
+	(void) lease_grant(store_draft(), lease, 100);
+	assert_true(lease_attach(store_draft(), kv));
+}
 
 static int
 setup(void **state)
 {
-	FakeLease  *lease;
-
 	mcx = mcx_create(NULL, "test");
 	unit_store_open();
 	enable_auth();
@@ -53,11 +63,14 @@ setup(void **state)
 	give_perm("app", PERM_READWRITE, B("k"), BYTES_EMPTY);
 	give_perm("app", PERM_READ, B("p"), BYTES_EMPTY);
 	give_role("alice", "app");
-	lease = store_alloc(sizeof(*lease));
-	*lease = (FakeLease) {
-		{sizeof(lease->key), offsetof(FakeLease, key)},
-		htobe64(LEASE_THAT_EXISTS)};
-	cowtree_put(&store_draft()->leases, &lease->item);
+	hang(LEASE_THAT_EXISTS, "zz");
+	hang(LEASE_READABLE, "ab");
+	hang(LEASE_READABLE, "az");
+	hang(LEASE_WRITABLE, "k");
+	hang(LEASE_WRITABLE, "w");
+	hang(LEASE_WRITABLE, "wx");
+	hang(LEASE_MIXED, "k");
+	hang(LEASE_MIXED, "k0");
 	return 0;
 }
 
@@ -230,6 +243,17 @@ test_each_need_against_each_identity(void **state)
 		ON_LEASE(NEED_LEASE_READ, LEASE_OF_NOBODY), ERR_NONE, USERS},
 		{"a lease, read",
 		ON_LEASE(NEED_LEASE_READ, LEASE_THAT_EXISTS), no, USERS},
+		{"a lease that one may read",
+		ON_LEASE(NEED_LEASE_READ, LEASE_READABLE), ERR_NONE, USERS},
+		{"a lease that one may read, write",
+		ON_LEASE(NEED_LEASE_WRITE, LEASE_READABLE), no, USERS},
+		{"a lease that one may write",
+		ON_LEASE(NEED_LEASE_WRITE, LEASE_WRITABLE), ERR_NONE, USERS},
+		{"a lease that one may write, read",
+		ON_LEASE(NEED_LEASE_READ, LEASE_WRITABLE), no, USERS},
+		{"a lease with another's key",
+		ON_LEASE(NEED_LEASE_WRITE, LEASE_MIXED), no, USERS},
+		{"every lease", {.need = NEED_EVERY_LEASE_READ}, no, USERS},
 		{"internal", {.need = NEED_INTERNAL}, no, THE_SERVER},
 		{"refused", {.need = NEED_REFUSED}, no, NO_ONE},
 		{"a need nobody made", {.need = (AccessNeed) 99}, no, NO_ONE},
@@ -599,10 +623,19 @@ test_cve_2026_33413_nothing_without_authentication(void **state)
 
 		if (kinds[i] == LOGOP_AUTHENTICATE)
 			continue;
-		assert_error(nobody, kinds[i] == LOGOP_MEMBER_PUBLISH ?
+		assert_error(nobody, kinds[i] == LOGOP_MEMBER_PUBLISH ||
+					 kinds[i] == LOGOP_LEASE_CHECKPOINT ?
 					 ERR_PERMISSION_DENIED : ERR_USER_EMPTY);
-		/* the empty transaction is harmless */
-		assert_error(alice, kinds[i] == LOGOP_TXN ? ERR_NONE :
+
+		/*
+		 * The empty transaction is harmless; the quota tells on itself; every
+		 * user may have leases, and nothing hangs on lease 0.
+		 */
+		assert_error(alice, kinds[i] == LOGOP_TXN ||
+					 kinds[i] == LOGOP_QUOTA_REACHED ||
+					 kinds[i] == LOGOP_LEASE_GRANT ||
+					 kinds[i] == LOGOP_LEASE_REVOKE ||
+					 kinds[i] == LOGOP_LEASE_RENEW ? ERR_NONE :
 					 ERR_PERMISSION_DENIED);
 	}
 }
@@ -619,6 +652,84 @@ test_cve_2023_32082_lease_keys_need_read(void **state)
 	access_add_lease(&list, NEED_LEASE_READ, LEASE_THAT_EXISTS);
 	assert_error(authorize(store_draft(), &alice, &list),
 				 ERR_PERMISSION_DENIED);
+}
+
+static ErrCode
+may_lease(AccessNeed need, int64_t lease)
+{
+	Identity	alice = identity_of(ALICE);
+	AccessList	list;
+
+	access_init(&list, mcx);
+	access_add_lease(&list, need, lease);
+	return authorize(store_draft(), &alice, &list);
+}
+
+/*
+ * The walk over a lease's keys jumps from grant to grant; random keys and
+ * grants of two roles against asking for each key.
+ */
+static void
+test_keys_of_a_lease_one_by_one(void **state)
+{
+	enum
+	{
+		LEASE = 50, ROUNDS = 300
+	};
+	uint32_t	nallowed = 0;
+
+	srand(7);
+	add_role("r1");
+	add_role("r2");
+	give_role("alice", "r1");
+	give_role("alice", "r2");
+	for (int round = 0; round < ROUNDS; round++)
+	{
+		int64_t		lease = LEASE + round;
+		bool		all = true;
+		char		key[4] = {0};
+		char		end[4] = {0};
+
+		/* few letters, so that grants touch and meet keys at their ends */
+		snprintf(key, sizeof(key), "t%c", 'a' + rand() % 20);
+		snprintf(end, sizeof(end), "t%c", 'a' + rand() % 20);
+		if (rand() % 3 == 0)
+			give_perm(rand() % 2 ? "r1" : "r2", PERM_WRITE,
+					  bytes_from_cstr(key), BYTES_EMPTY);
+		else if (strcmp(key, end) < 0 && end[1] - key[1] < 5)
+			give_perm(rand() % 2 ? "r1" : "r2", PERM_WRITE,
+					  bytes_from_cstr(key), bytes_from_cstr(end));
+		(void) lease_grant(store_draft(), lease, 100);
+		for (int n = 1 + rand() % 6; n > 0; n--)
+		{
+			KvOp		put;
+
+			snprintf(key, sizeof(key), "t%c%s", 'a' + rand() % 20,
+					 rand() % 3 == 0 ? "x" : "");
+			hang(lease, key);
+			put = put_op(bytes_from_cstr(key));
+			all = may(ALICE, &put) == ERR_NONE && all;
+		}
+		assert_error(may_lease(NEED_LEASE_WRITE, lease),
+					 all ? ERR_NONE : ERR_PERMISSION_DENIED);
+		nallowed += all;
+	}
+	/* both answers are there */
+	assert_in_range(nallowed, 20, ROUNDS - 20);
+}
+
+/* who may not read one key of one lease sees no list */
+static void
+test_every_lease(void **state)
+{
+	give_perm("app", PERM_READ, B("zz"), BYTES_EMPTY);
+	assert_error(may_lease(NEED_EVERY_LEASE_READ, 0), ERR_PERMISSION_DENIED);
+	give_perm("app", PERM_READ, B("w"), B("x"));
+	assert_error(may_lease(NEED_EVERY_LEASE_READ, 0), ERR_PERMISSION_DENIED);
+	give_perm("app", PERM_READ, B("k0"), BYTES_EMPTY);
+	assert_error(may_lease(NEED_EVERY_LEASE_READ, 0), ERR_NONE);
+	hang(77, "zy");
+	assert_error(may_lease(NEED_EVERY_LEASE_READ, 0), ERR_PERMISSION_DENIED);
 }
 
 /* D1 no. 3: a token of a deleted or re-keyed admin kept its power */
@@ -729,6 +840,8 @@ main(void)
 		TEST(test_d1_23_empty_range_end_is_absent),
 		TEST(test_cve_2026_33413_nothing_without_authentication),
 		TEST(test_cve_2023_32082_lease_keys_need_read),
+		TEST(test_keys_of_a_lease_one_by_one),
+		TEST(test_every_lease),
 		TEST(test_d1_2_revoked_is_gone_at_once),
 		TEST(test_d1_3_old_credentials_have_no_power),
 		TEST(test_d1_5_others_changes_leave_a_token),

@@ -3,7 +3,7 @@
  *	  Auth RPCs: the right before the work, the road of a login, and what
  *	  becomes of passwords.
  */
-/* needs: dispatch command common proto */
+/* needs: dispatch command alarm/alarm lease/clock lease/renewal common proto */
 #include "server.h"
 
 /* system */

@@ -3,7 +3,7 @@
  *	  Range, Put, DeleteRange, Txn, Compact: the shape of requests, with the
  *	  texts and codes of etcd-v3-wire.md 7.1, and what they are turned into.
  */
-/* needs: dispatch command common proto */
+/* needs: dispatch command alarm/alarm lease/clock lease/renewal common proto */
 #include "server.h"
 
 /* system */
@@ -13,6 +13,9 @@
 /* libraries */
 #include <cmocka.h>
 #include "etcdserverpb.pb-c.h"
+
+/* lib and utils */
+#include "utils/clock.h"
 
 /* this layer and below */
 #include "command/kvrequest.h"
@@ -320,6 +323,44 @@ delete_shape(void **state)
 	assert_int_equal(op.delete.range.kind, KEYRANGE_SPAN);
 	assert_true(op.delete.prev_kv);
 	expect_accepted();
+}
+
+/* physical: not before the worker says that it is through */
+static void
+compact_waits_for_the_removal(void **state)
+{
+	Etcdserverpb__CompactionRequest compact =
+		ETCDSERVERPB__COMPACTION_REQUEST__INIT;
+	int64_t		now;
+
+	compact.revision = 17;
+	compact.physical = true;
+	double_send(RPC_KV_COMPACT, NULL, &compact);
+	atomic_store(&world.raft.removed_revision, 16);
+	double_complete(&(Completion) {.revision = 40});
+	assert_int_equal(world.answer.n, 0);
+	assert_int_equal(dispatch_outstanding(), 1);
+	now = dispatch_next_expiry_ms();
+	dispatch_expire(now - 1);
+	assert_true(dispatch_next_expiry_ms() == now);
+	dispatch_expire(now);
+	assert_int_equal(world.answer.n, 0);
+	atomic_store(&world.raft.removed_revision, 17);
+	dispatch_expire(dispatch_next_expiry_ms());
+	assert_int_equal(world.answer.n, 1);
+	assert_int_equal(world.answer.error, ERR_NONE);
+
+	/* who is gone does not wait, and whose time is over is told */
+	atomic_store(&world.raft.removed_revision, 16);
+	double_send(RPC_KV_COMPACT, NULL, &compact);
+	double_complete(&(Completion) {.revision = 40});
+	dispatch_cancel(world.req);
+	assert_int_equal(dispatch_outstanding(), 0);
+	double_send(RPC_KV_COMPACT, NULL, &compact);
+	world.req->deadline_ms = clock_monotonic_ms() - 1;
+	double_complete(&(Completion) {.revision = 40});
+	dispatch_expire(clock_monotonic_ms());
+	assert_int_equal(world.answer.error, ERR_DEADLINE_EXCEEDED);
 }
 
 static void
@@ -845,6 +886,7 @@ main(void)
 		TEST(put_becomes_an_operation),
 		TEST(delete_shape),
 		TEST(compact_becomes_an_operation),
+		TEST(compact_waits_for_the_removal),
 		TEST(txn_keys),
 		TEST(txn_ops),
 		TEST(txn_too_many_ops),

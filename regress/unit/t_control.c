@@ -190,8 +190,14 @@ test_counters_of_many_processes_add_up(void **state)
 		assert_true(pids[i] >= 0);
 		if (pids[i] == 0)
 		{
+			/* in shards of their own, two of them in the same */
+			if (i < 3)
+				control_attach_slot((int) i);
 			for (int n = 0; n < 20000; n++)
+			{
 				counter_add(COUNTER_PUTS, 2);
+				stat_add(STAT_CELLS - 1, 1);
+			}
 			_exit(0);
 		}
 	}
@@ -199,8 +205,36 @@ test_counters_of_many_processes_add_up(void **state)
 		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
 	assert_int_equal(counter_get(COUNTER_PUTS), 4 * 20000 * 2);
 	assert_int_equal(counter_get(COUNTER_DELETES), 0);
+	assert_int_equal(stat_get(STAT_CELLS - 1), 4 * 20000);
+	assert_int_equal(stat_get(0), 0);
 	assert_string_equal(counter_name(COUNTER_PUTS), "etcd_mvcc_put_total");
 	assert_true(strlen(counter_help(COUNTER_PUTS)) > 0);
+}
+
+static void
+test_histogram(void **state)
+{
+	const HistogramInfo *info = histogram_info(HISTOGRAM_LOG_SYNC);
+	HistogramValues values;
+
+	/* a bound belongs to the bucket that it bounds */
+	histogram_observe(HISTOGRAM_LOG_SYNC, 0);
+	histogram_observe(HISTOGRAM_LOG_SYNC, 1000);
+	histogram_observe(HISTOGRAM_LOG_SYNC, 1001);
+	histogram_observe(HISTOGRAM_LOG_SYNC, 2000);
+	histogram_observe(HISTOGRAM_LOG_SYNC, 8192000);
+	histogram_observe(HISTOGRAM_LOG_SYNC, 8192001);
+	/* a clock that went back */
+	histogram_observe(HISTOGRAM_LOG_SYNC, -5);
+	histogram_get(HISTOGRAM_LOG_SYNC, &values);
+	assert_int_equal(info->nbuckets, 14);
+	assert_int_equal(values.counts[0], 3);
+	assert_int_equal(values.counts[1], 2);
+	assert_int_equal(values.counts[13], 1);
+	assert_int_equal(values.counts[14], 1);
+	assert_int_equal(values.sum_us, 1000 + 1001 + 2000 + 8192000 + 8192001);
+	histogram_get(HISTOGRAM_APPLY_BATCH, &values);
+	assert_int_equal(values.sum_us, 0);
 }
 
 static void
@@ -281,6 +315,7 @@ main(void)
 		WITH_AREA(test_reap_puts_right_what_a_killed_child_left),
 		WITH_AREA(test_texts_are_replaced_whole),
 		WITH_AREA(test_counters_of_many_processes_add_up),
+		WITH_AREA(test_histogram),
 		WITH_AREA(test_reload_generation),
 		WITH_AREA(test_subsystems_have_zeroed_memory_of_their_own),
 		cmocka_unit_test(test_impossible_sizes_are_refused),

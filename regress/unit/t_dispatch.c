@@ -2,7 +2,7 @@
  * t_dispatch.c
  *	  The life of a request, with doubles for everything around dispatch.
  */
-/* needs: dispatch command common proto */
+/* needs: dispatch command alarm/alarm lease/clock lease/renewal common proto */
 #include "server.h"
 
 /* system */
@@ -118,11 +118,16 @@ every_rpc_is_found_by_its_name(void **state)
 static void
 rpc_without_handler_is_unimplemented(void **state)
 {
-	double_send_bytes(RPC_LEASE_LEASE_GRANT, NULL, BYTES_LITERAL("\xff\xff"));
+	RpcInfo		info = *rpc_info(RPC_KV_PUT);
+	Request    *req = double_request(RPC_KV_PUT, NULL);
+
+	info.handler = NULL;
+	req->rpc = &info;
+	dispatch_request(req, BYTES_LITERAL("\xff\xff"));
 	expect_error(ERR_UNIMPLEMENTED);
 	assert_int_equal(world.answer.grpc_code, 12);
-	assert_string_equal(world.answer.text, "unknown method LeaseGrant for "
-						"service etcdserverpb.Lease");
+	assert_string_equal(world.answer.text, "unknown method Put for service "
+						"etcdserverpb.KV");
 	/* nobody was asked anything */
 	assert_int_equal(world.nauthorized, 0);
 }
@@ -770,7 +775,7 @@ cancel_before_dispatch(void **state)
 static void
 request_times_out(void **state)
 {
-	int64_t		now = clock_monotonic_ms();
+	int64_t		now = clock_coarse_ms();
 	int64_t		timeout = 5000 + 2 * guc_election_timeout;
 	uint64_t	id;
 
@@ -794,7 +799,7 @@ static void
 clients_deadline_comes_first(void **state)
 {
 	Request    *req = double_request(RPC_KV_PUT, NULL);
-	int64_t		now = clock_monotonic_ms();
+	int64_t		now = clock_coarse_ms();
 
 	req->deadline_ms = now + 50;
 	dispatch_request(req, BYTES_LITERAL("\x0a\x01k"));
@@ -824,7 +829,7 @@ many_are_outstanding(void **state)
 		N = 1500
 	};
 	uint64_t	ids[N];
-	int64_t		now = clock_monotonic_ms();
+	int64_t		now = clock_coarse_ms();
 
 	for (int i = 0; i < N; i++)
 	{
@@ -868,7 +873,7 @@ finished_and_close(Request *req)
 static void
 door_may_cancel_others_when_told(void **state)
 {
-	static const RequestOps closing = {finished_and_close};
+	static const RequestOps closing = {.finished = finished_and_close};
 
 	for (size_t i = 0; i < lengthof(neighbours); i++)
 	{
@@ -887,6 +892,7 @@ quota_refuses_what_adds(void **state)
 {
 	Etcdserverpb__DeleteRangeRequest del =
 		ETCDSERVERPB__DELETE_RANGE_REQUEST__INIT;
+	LogOp		op;
 
 	world.quota = 1000;
 	world.version.live_bytes = 1000 - 256 - 1;
@@ -895,12 +901,20 @@ quota_refuses_what_adds(void **state)
 	expect_done();
 	world.version.live_bytes++;
 	send_put(NULL, "k");
+	/* the answer waits for the alarm, and is the same whatever became of it */
+	op = double_submitted_op();
+	assert_int_equal(op.kind, LOGOP_QUOTA_REACHED);
+	assert_true(op.alarm.member_id == TEST_MEMBER_ID);
+	assert_int_equal(world.answer.n, 0);
+	double_complete(&(Completion) {.error = ERR_TIMEOUT});
 	expect_error(ERR_NO_SPACE);
 	assert_string_equal(world.answer.text,
 						"etcdserver: mvcc: database space exceeded");
 	world.version.live_bytes = 5000;
+	world.ring_is_full = true;
 	send_put(NULL, "k");
 	expect_error(ERR_NO_SPACE);
+	world.ring_is_full = false;
 
 	del.key.data = (uint8_t *) "k";
 	del.key.len = 1;
@@ -928,11 +942,11 @@ cost_is_that_of_the_dearer_branch(void **state)
 	LogOp		txn = {.kind = LOGOP_TXN,.txn = {.nsuccess = 1,
 			.success = puts,.nfailure = 1,.failure = &nested}};
 
-	assert_int_equal(limits_cost(&txn), 2 * 256 + 4);
+	assert_int_equal(logop_cost(&txn), 2 * 256 + 4);
 	txn.txn.failure = &puts[1];
-	assert_int_equal(limits_cost(&txn), 256 + 3);
+	assert_int_equal(logop_cost(&txn), 256 + 3);
 	txn.kind = LOGOP_USER_ADD;
-	assert_int_equal(limits_cost(&txn), 0);
+	assert_int_equal(logop_cost(&txn), 0);
 }
 
 static void
@@ -954,6 +968,308 @@ size_of_the_entry_is_limited(void **state)
 	expect_error(ERR_REQUEST_TOO_LARGE);
 	assert_string_equal(world.answer.text, "etcdserver: request is too large");
 	assert_int_equal(world.nsubmitted, 1);
+}
+
+/* ---- streams ---- */
+
+static struct
+{
+	int			opened;
+	int			messages;
+	int64_t		watch_id;
+	int			half_closes;
+	int			writables;
+	ErrCode		told;
+	ErrCode		authorized;
+	void	   *scratch;
+}			seen;
+
+static RpcInfo stream_rpc;
+
+static ReqResult
+stream_told(Request *req, const Completion *done)
+{
+	seen.told = done->error;
+	return REQ_PENDING;
+}
+
+/* what a message does is said by its watch id */
+static ReqResult
+stream_message(Request *req, const void *message)
+{
+	const Etcdserverpb__WatchRequest *watch = message;
+	LogOp		op = {.kind = LOGOP_PUT,.put = {.key = BYTES_LITERAL("k")}};
+	AccessList	access;
+	Buf			fields;
+
+	seen.messages++;
+	seen.scratch = mcx_alloc(request_scratch(req), 100000);
+	if (watch->request_union_case !=
+		ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CANCEL_REQUEST)
+		return REQ_PENDING;
+	seen.watch_id = watch->cancel_request->watch_id;
+	switch (seen.watch_id)
+	{
+		case 1:
+			buf_init(&fields, request_scratch(req));
+			pbwire_put_int(&fields, 2, 77);
+			request_send(req, &fields);
+			assert_int_equal(fields.len, 0);
+			return REQ_PENDING;
+		case 2:
+			return request_propose(req, &op, stream_told);
+		case 3:
+			return request_end(req);
+		case 4:
+			return request_fail(req, ERR_PERMISSION_DENIED);
+		case 5:
+			request_identify_again(req);
+			access_init(&access, request_scratch(req));
+			access_add(&access, NEED_IDENTITY);
+			seen.authorized = request_authorize(req, &world.version, &access);
+			return REQ_PENDING;
+		case 6:
+			return request_park(req);
+		default:
+			return REQ_PENDING;
+	}
+}
+
+static ReqResult
+stream_writable(Request *req)
+{
+	seen.writables++;
+	return REQ_PENDING;
+}
+
+static ReqResult
+stream_opened(Request *req)
+{
+	seen.opened++;
+	request_permit_stream(req);
+	req->on_message = stream_message;
+	req->on_writable = stream_writable;
+	return REQ_PENDING;
+}
+
+static Request *
+stream_make(const char *token, ReqHandler handler)
+{
+	Request    *req = double_request(RPC_WATCH_WATCH, token);
+
+	memset(&seen, 0, sizeof(seen));
+	stream_rpc = *rpc_info(RPC_WATCH_WATCH);
+	stream_rpc.handler = handler;
+	req->rpc = &stream_rpc;
+	return req;
+}
+
+static Request *
+stream_new(const char *token)
+{
+	Request    *req = stream_make(token, stream_opened);
+
+	dispatch_open(req);
+	return req;
+}
+
+static void
+stream_say(Request *req, int64_t watch_id)
+{
+	Etcdserverpb__WatchRequest watch = ETCDSERVERPB__WATCH_REQUEST__INIT;
+	Etcdserverpb__WatchCancelRequest cancel =
+		ETCDSERVERPB__WATCH_CANCEL_REQUEST__INIT;
+	uint8_t		bytes[64];
+
+	cancel.watch_id = watch_id;
+	watch.request_union_case =
+		ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CANCEL_REQUEST;
+	watch.cancel_request = &cancel;
+	dispatch_message(req, bytes_make(bytes, protobuf_c_message_pack(&watch.base,
+																	bytes)));
+}
+
+static void
+stream_takes_messages_and_sends(void **state)
+{
+	Request    *req = stream_new(NULL);
+	Etcdserverpb__WatchResponse *answer;
+
+	assert_int_equal(seen.opened, 1);
+	assert_int_equal(world.answer.n, 0);
+	assert_true(dispatch_takes_messages(req));
+	for (int i = 0; i < 50; i++)
+		stream_say(req, 1);
+	assert_int_equal(seen.messages, 50);
+	assert_int_equal(world.nmessages, 50);
+	answer = etcdserverpb__watch_response__unpack(NULL, world.sent_len,
+												  world.sent);
+	assert_non_null(answer);
+	assert_int_equal(answer->watch_id, 77);
+	assert_int_equal(answer->header->revision, TEST_REVISION);
+	assert_int_equal(answer->header->member_id, TEST_MEMBER_ID);
+	etcdserverpb__watch_response__free_unpacked(answer, NULL);
+	req->header_revision = HEADER_REVISION_ZERO;
+	stream_say(req, 1);
+	answer = etcdserverpb__watch_response__unpack(NULL, world.sent_len,
+												  world.sent);
+	assert_int_equal(answer->header->revision, 0);
+	etcdserverpb__watch_response__free_unpacked(answer, NULL);
+	/* 51 messages with 100 kB of scratch each have left nothing behind */
+	assert_true(mcx_total_bytes(req->mcx) < 400000);
+	dispatch_half_close(req);
+	expect_done();
+	assert_int_equal(world.answer.len, 0);
+}
+
+static void
+stream_ends_when_told(void **state)
+{
+	stream_say(stream_new(NULL), 3);
+	expect_done();
+	stream_say(stream_new(NULL), 4);
+	expect_error(ERR_PERMISSION_DENIED);
+	dispatch_message(stream_new(NULL), BYTES_LITERAL("\xff"));
+	expect_error(ERR_INTERNAL);
+	dispatch_cancel(stream_new(NULL));
+	assert_int_equal(world.answer.n, 0);
+}
+
+static ReqResult
+stream_unpermitted(Request *req)
+{
+	req->on_message = stream_message;
+	return REQ_PENDING;
+}
+
+static void
+stream_without_permission_says_nothing(void **state)
+{
+	Request    *req = stream_make(NULL, stream_unpermitted);
+
+	dispatch_open(req);
+	stream_say(req, 1);
+	expect_error(ERR_INTERNAL);
+	assert_int_equal(world.nmessages, 0);
+	req = stream_make(NULL, stream_unpermitted);
+	dispatch_open(req);
+	stream_say(req, 6);
+	expect_error(ERR_INTERNAL);
+	/* nor may it end well */
+	req = stream_make(NULL, stream_unpermitted);
+	dispatch_open(req);
+	dispatch_half_close(req);
+	expect_error(ERR_INTERNAL);
+}
+
+/* what waits for the log gets no message; its timeout ends no stream */
+static void
+stream_waits_for_the_log(void **state)
+{
+	Request    *req = stream_new(NULL);
+
+	stream_say(req, 2);
+	assert_int_equal(dispatch_outstanding(), 1);
+	assert_false(dispatch_takes_messages(req));
+	double_complete(&(Completion) {.revision = 43,.error = ERR_NO_SPACE});
+	assert_int_equal(seen.told, ERR_NO_SPACE);
+	assert_int_equal(world.nready, 1);
+	assert_int_equal(world.answer.n, 0);
+
+	stream_say(req, 2);
+	dispatch_expire(INT64_MAX);
+	assert_int_equal(seen.told, ERR_TIMEOUT);
+	assert_int_equal(world.answer.n, 0);
+	/* nobody waits at the door: nobody is told */
+	assert_int_equal(world.nready, 1);
+	assert_int_equal(dispatch_next_expiry_ms(), -1);
+	dispatch_half_close(req);
+	expect_done();
+}
+
+static void
+stream_with_a_backlog_takes_nothing(void **state)
+{
+	Request    *req = stream_new(NULL);
+
+	world.backlog = REQUEST_BACKLOG_BYTES;
+	assert_false(request_may_send(req));
+	assert_false(dispatch_takes_messages(req));
+	world.backlog = REQUEST_BACKLOG_BYTES / 2 - 1;
+	dispatch_writable(req);
+	assert_int_equal(seen.writables, 1);
+	assert_true(dispatch_takes_messages(req));
+	dispatch_cancel(req);
+}
+
+static void
+stream_asks_again_who_it_is(void **state)
+{
+	Request    *req;
+
+	world.version.auth_enabled = true;
+	req = stream_new("alice");
+	for (int i = 0; i < 100; i++)
+		stream_say(req, 5);
+	assert_int_equal(seen.authorized, ERR_NONE);
+	assert_int_equal(world.nresolved, 100);
+	assert_true(req->has_right);
+	assert_true(mcx_total_bytes(req->mcx) < 400000);
+	/* the token is void from now on */
+	req->credentials.token = BYTES_LITERAL("bad");
+	stream_say(req, 5);
+	assert_int_equal(seen.authorized, ERR_INVALID_AUTH_TOKEN);
+	/* that is the handler's business, the stream goes on */
+	assert_int_equal(world.answer.n, 0);
+	dispatch_cancel(req);
+}
+
+static void
+stream_without_leader_is_ended(void **state)
+{
+	Request    *req = stream_make(NULL, stream_opened);
+	int64_t		now_ms = clock_coarse_ms();
+
+	req->require_leader = true;
+	dispatch_open(req);
+	assert_in_range(dispatch_next_expiry_ms(), now_ms,
+					now_ms + 2 * guc_election_timeout);
+	now_ms += 2 * guc_election_timeout;
+	dispatch_expire(now_ms);
+	atomic_store(&world.raft.leader_id, 0);
+	for (int i = 0; i < 3; i++)
+		dispatch_expire(now_ms += guc_election_timeout);
+	/* it came back in time */
+	atomic_store(&world.raft.leader_id, TEST_MEMBER_ID);
+	dispatch_expire(now_ms += guc_election_timeout);
+	atomic_store(&world.raft.leader_id, 0);
+	for (int i = 0; i < 3; i++)
+		dispatch_expire(now_ms += guc_election_timeout);
+	assert_int_equal(world.answer.n, 0);
+	dispatch_expire(now_ms += guc_election_timeout);
+	expect_error(ERR_NO_LEADER);
+	assert_int_equal(dispatch_next_expiry_ms(), -1);
+	/* who has not asked for one is left alone */
+	req = stream_new(NULL);
+	dispatch_expire(INT64_MAX);
+	assert_int_equal(world.answer.n, 0);
+	dispatch_cancel(req);
+}
+
+static void
+parked_stream_waits_and_goes_on(void **state)
+{
+	Request    *req = stream_new(NULL);
+
+	stream_say(req, 6);
+	assert_false(dispatch_takes_messages(req));
+	dispatch_expire(INT64_MAX);
+	assert_int_equal(world.answer.n, 0);
+	request_resume(req, REQ_PENDING);
+	assert_int_equal(world.nready, 1);
+	assert_true(dispatch_takes_messages(req));
+	request_resume(req, request_fail(req, ERR_WATCH_CANCELED));
+	expect_error(ERR_WATCH_CANCELED);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1009,6 +1325,14 @@ main(void)
 		TEST(quota_refuses_what_adds),
 		TEST(cost_is_that_of_the_dearer_branch),
 		TEST(size_of_the_entry_is_limited),
+		TEST(stream_takes_messages_and_sends),
+		TEST(stream_ends_when_told),
+		TEST(stream_without_permission_says_nothing),
+		TEST(stream_waits_for_the_log),
+		TEST(stream_with_a_backlog_takes_nothing),
+		TEST(stream_asks_again_who_it_is),
+		TEST(stream_without_leader_is_ended),
+		TEST(parked_stream_waits_and_goes_on),
 	};
 
 	dispatch_init();

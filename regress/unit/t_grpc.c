@@ -3,7 +3,7 @@
  *	  The gRPC door alone: a client of nghttp2 on one side, a double of
  *	  dispatch on the other, memory between.
  */
-/* needs: rpc */
+/* needs: rpc dispatch/metadata dispatch/status */
 #include "server.h"
 
 /* system */
@@ -23,6 +23,7 @@
 #include "rpc/grpcstream.h"
 
 #include "grpc_double.h"
+#include "http_echo.h"
 
 #define CALLS_MAX 8192
 #define ENOUGH_FIELDS 16
@@ -64,6 +65,7 @@ static int	pings_answered;
 static int	pings_seen;
 static bool is_over;
 static size_t feed_bytes;		/* how much the server gets at a time */
+static const HttpHandlerOps *handler;	/* for what is no gRPC call */
 static bool is_deaf;			/* the client has seen nothing of the server yet */
 
 /* ---- the client ---- */
@@ -365,8 +367,10 @@ open_session(ErrCode refuse_with, uint32_t window)
 	GrpcOptions options = {
 		.common_name = BYTES_LITERAL("alice"),
 		.refuse_with = refuse_with,
+		.http = handler,
 	};
 
+	memset(&handled, 0, sizeof(handled));
 	memset(&doubled, 0, sizeof(doubled));
 	ncalls = goaways = pings_answered = pings_seen = 0;
 	goaway_code = 0;
@@ -457,7 +461,7 @@ test_metadata(void **state)
 		{"authorization", "other", 0}, {"hasleader", "true", 0},
 		{"client-api-version", "3.5", 0}, {"grpc-timeout", "5S", 0},
 	};
-	int64_t		now_ms = clock_monotonic_ms();
+	int64_t		now_ms = clock_coarse_ms();
 
 	assert_answer(call_simple("Ex", fields, lengthof(fields)), "Ex");
 	assert_true(doubled.has_token);
@@ -510,6 +514,78 @@ test_invalid_token(void **state)
 	assert_true(call->is_closed);
 	assert_int_equal(call->close_code, NGHTTP2_PROTOCOL_ERROR);
 	assert_answer(call_simple("Eok", NULL, 0), "Eok");
+}
+
+/* what RFC 9113 forbids ends the stream, and that stream only */
+static void
+test_malformed_head(void **state)
+{
+	static const Field bad[] = {
+		{"connection", "close", 0},
+		{"transfer-encoding", "chunked", 0},
+		{"te", "gzip", 0},
+		{":late", "x", 0},
+		{"content-length", "1x", 0},
+		{"content-length", "4", 0},
+		{"content-length", "", 0},
+		{":path", "", 0},
+		{":path", "etcdserverpb.KV/Range", 0},
+		{":method", "P ST", 0},
+		{":scheme", NULL, 0},
+		{":method", NULL, 0},
+		{":path", NULL, 0},
+	};
+
+	for (size_t i = 0; i < lengthof(bad); i++)
+	{
+		Call	   *call = call_simple("Ex", &bad[i], 1);
+
+		assert_int_equal(doubled.dispatched, 0);
+		assert_true(call->is_closed);
+		assert_int_equal(call->close_code, NGHTTP2_PROTOCOL_ERROR);
+		assert_answer(call_simple("Eok", NULL, 0), "Eok");
+		doubled.dispatched = 0;
+	}
+}
+
+static bool
+takes(HeadCheck *check, const char *name, const char *value)
+{
+	return headcheck_field(check, bytes_make(name, strlen(name)),
+						   bytes_make(value, strlen(value)));
+}
+
+/* what nghttp2 as a client does not send */
+static void
+test_head_fields(void **state)
+{
+	HeadCheck	check = {0};
+
+	assert_false(takes(&check, "Token", "t"));
+	assert_false(takes(&check, "", "t"));
+	assert_false(takes(&check, "token", "a\nb"));
+	assert_true(takes(&check, ":method", "POST"));
+	assert_false(takes(&check, ":method", "POST"));
+	assert_true(takes(&check, ":authority", "https://[::1]:2379"));
+	assert_false(takes(&check, ":authority", "x"));
+	assert_true(takes(&check, "content-length", "3"));
+	assert_false(takes(&check, "content-length", "3"));
+	assert_false(takes(&check, ":path", "/"));
+	assert_false(headcheck_complete(&check));
+	assert_true(headcheck_data(&check, 2));
+	assert_false(headcheck_end(&check));
+	assert_true(headcheck_data(&check, 1));
+	assert_true(headcheck_end(&check));
+	assert_false(headcheck_data(&check, 1));
+}
+
+/* etcdctl sends its endpoint as it was given */
+static void
+test_authority_is_url(void **state)
+{
+	const Field url[] = {{":authority", "http://127.0.0.1:2379", 0}};
+
+	assert_answer(call_simple("Eok", url, 1), "Eok");
 }
 
 static void
@@ -731,7 +807,7 @@ test_deadline(void **state)
 	Call	   *call = call_simple("Pwait", fields, 1);
 	Call	   *other = call_simple("Pother", NULL, 0);
 	int64_t		due_ms = grpc_session_next_timer_ms(server);
-	int64_t		now_ms = clock_monotonic_ms();
+	int64_t		now_ms = clock_coarse_ms();
 
 	assert_int_equal(doubled.npending, 2);
 	assert_in_range(due_ms, now_ms + 59000, now_ms + 60000);
@@ -761,7 +837,7 @@ test_deadline_in_body(void **state)
 	buf_append(&call->out, "\0\0\0\0\5Ea", 7);
 	call_send(call, fields, 1);
 	pump();
-	grpc_session_on_timer(server, clock_monotonic_ms() + 1001);
+	grpc_session_on_timer(server, clock_coarse_ms() + 1001);
 	pump();
 	assert_trailers_only(call, 200, 4, "context deadline exceeded");
 	assert_int_equal(doubled.dispatched, 0);
@@ -797,8 +873,8 @@ test_keepalive(void **state)
 {
 	int64_t		due_ms = grpc_session_next_timer_ms(server);
 
-	assert_in_range(due_ms, clock_monotonic_ms() + 7190000,
-					clock_monotonic_ms() + 7200000);
+	assert_in_range(due_ms, clock_coarse_ms() + 7190000,
+					clock_coarse_ms() + 7200000);
 	grpc_session_on_timer(server, due_ms);
 	server_to_client();
 	assert_int_equal(pings_seen, 1);
@@ -1199,16 +1275,16 @@ test_closed_window(void **state)
 	call = call_new(NULL);
 	put_message(&call->out, ask, 5);
 	call_send(call, NULL, 0);
-	now_ms = clock_monotonic_ms();
+	now_ms = clock_coarse_ms();
 	while (client_to_server())
 		;
 	while (server_to_client())
 		;
 	assert_true(grpc_session_next_timer_ms(server) <=
-				clock_monotonic_ms() + guc_client_send_timeout);
+				clock_coarse_ms() + guc_client_send_timeout);
 	grpc_session_on_timer(server, now_ms + guc_client_send_timeout - 1);
 	assert_false(grpc_session_is_over(server));
-	grpc_session_on_timer(server, clock_monotonic_ms() +
+	grpc_session_on_timer(server, clock_coarse_ms() +
 						  guc_client_send_timeout);
 	assert_true(grpc_session_is_over(server));
 }
@@ -1308,7 +1384,7 @@ static void
 test_trickled_body(void **state)
 {
 	Call	   *call;
-	int64_t		now_ms = clock_monotonic_ms();
+	int64_t		now_ms = clock_coarse_ms();
 
 	open_halves(1, 10);
 	call = &calls[0];
@@ -1372,17 +1448,602 @@ test_guard_pings(void **state)
 	assert_false(guard_ping(&guard, 15000, false, 5000));
 }
 
+/* ---- streams ---- */
+
+static const Field stream_path[] = {
+	{":path", "/etcdserverpb.Lease/LeaseKeepAlive", 0},
+};
+
+static Call *
+stream_open_call(const Field *extra, size_t nextra)
+{
+	Field		fields[4] = {stream_path[0]};
+	Call	   *call = call_new(NULL);
+
+	for (size_t i = 0; i < nextra; i++)
+		fields[i + 1] = extra[i];
+	call->stays_open = true;
+	call_send(call, fields, nextra + 1);
+	pump();
+	return call;
+}
+
+static void
+stream_put(Call *call, const void *data, size_t len)
+{
+	put_message(&call->out, data, len);
+	nghttp2_session_resume_data(client, call->id);
+}
+
+static void
+stream_say(Call *call, const char *message)
+{
+	stream_put(call, message, strlen(message));
+	pump();
+}
+
+static void
+stream_half_close(Call *call)
+{
+	call->stays_open = false;
+	nghttp2_session_resume_data(client, call->id);
+	pump();
+}
+
+/* the client reads what fits his windows, and does not open them again */
+static void
+say_and_stall(void)
+{
+	while (client_to_server())
+		;
+	while (server_to_client())
+		;
+}
+
+/* how many whole messages have come; each must be sound */
+static int
+messages_of(const Call *call)
+{
+	size_t		at = 0;
+	int			n = 0;
+
+	while (at + 5 <= call->in.len)
+	{
+		const uint8_t *p = call->in.data + at;
+		size_t		len = (size_t) p[1] << 24 | (size_t) p[2] << 16 |
+			(size_t) p[3] << 8 | p[4];
+
+		assert_int_equal(p[0], 0);
+		if (at + 5 + len > call->in.len)
+			break;
+		at += 5 + len;
+		n++;
+	}
+	return n;
+}
+
+/* n messages of so many bytes each, as dispatch's double makes them */
+static void
+stream_ask_many(Call *call, uint8_t n, uint32_t bytes)
+{
+	uint8_t		ask[6] = {'M', n, (uint8_t) (bytes >> 24),
+		(uint8_t) (bytes >> 16), (uint8_t) (bytes >> 8), (uint8_t) bytes};
+
+	stream_put(call, ask, sizeof(ask));
+}
+
+static void
+test_stream_echo(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+
+	assert_int_equal(doubled.opened, 1);
+	/* nothing is said before there is something to say */
+	assert_int_equal(call->header_frames, 0);
+	stream_say(call, "Eone");
+	assert_int_equal(call->http_status, 200);
+	assert_int_equal(messages_of(call), 1);
+	assert_memory_equal(call->in.data + 5, "Eone", 4);
+	assert_true(grpc_session_has_succeeded(server));
+	stream_say(call, "x");
+	stream_say(call, "");
+	stream_say(call, "Etwo");
+	assert_int_equal(messages_of(call), 2);
+	assert_int_equal(doubled.messages, 4);
+	assert_false(call->is_closed);
+	stream_half_close(call);
+	assert_int_equal(doubled.half_closes, 1);
+	assert_status(call, 200, 0, "");
+	assert_int_equal(call->header_frames, 2);
+	/* the connection serves on */
+	assert_answer(call_simple("Eok", NULL, 0), "Eok");
+}
+
+static void
+test_stream_bytewise(void **state)
+{
+	Call	   *call;
+
+	feed_bytes = 1;
+	call = stream_open_call(NULL, 0);
+	for (int i = 0; i < 20; i++)
+		put_message(&call->out, "Eabc", 4);
+	stream_say(call, "E");
+	assert_int_equal(messages_of(call), 21);
+	stream_half_close(call);
+	assert_status(call, 200, 0, "");
+}
+
+static void
+test_stream_ends_by_itself(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+
+	stream_say(call, "Ea");
+	stream_say(call, "D");
+	assert_status(call, 200, 7, "etcdserver: permission denied");
+	assert_int_equal(messages_of(call), 1);
+	/* before anything was sent: in one frame */
+	call = stream_open_call(NULL, 0);
+	stream_say(call, "D");
+	assert_trailers_only(call, 200, 7, "etcdserver: permission denied");
+	/* and without any message at all */
+	call = stream_open_call(NULL, 0);
+	stream_say(call, "F");
+	assert_status(call, 200, 0, "");
+	assert_int_equal(call->header_frames, 2);
+	call = stream_open_call(NULL, 0);
+	stream_half_close(call);
+	assert_status(call, 200, 0, "");
+	assert_int_equal(grpc_session_streams(server), 0);
+}
+
+static void
+test_stream_cut_message(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+
+	buf_append(&call->out, "\0\0\0\0\5Eab", 8);
+	stream_half_close(call);
+	assert_trailers_only(call, 200, 13, "unexpected EOF");
+	assert_int_equal(doubled.cancelled, 1);
+	call = stream_open_call(NULL, 0);
+	stream_say(call, "Ea");
+	buf_append(&call->out, "\1\0\0\0\1E", 6);
+	stream_half_close(call);
+	assert_status(call, 200, 13,
+				  "grpc: compressed flag set with identity or empty encoding");
+	assert_int_equal(messages_of(call), 1);
+}
+
+static void
+test_stream_cancel(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+
+	stream_say(call, "Ea");
+	nghttp2_submit_rst_stream(client, 0, call->id, NGHTTP2_CANCEL);
+	pump();
+	assert_int_equal(doubled.cancelled, 1);
+	assert_int_equal(doubled.alive, 0);
+	assert_int_equal(grpc_session_streams(server), 0);
+}
+
+static void
+test_stream_deadline(void **state)
+{
+	const Field timeout[] = {{"grpc-timeout", "50m", 0}};
+	Call	   *call = stream_open_call(timeout, 1);
+
+	stream_say(call, "Ea");
+	assert_true(doubled.deadline_ms > 0);
+	assert_true(grpc_session_next_timer_ms(server) <= doubled.deadline_ms);
+	grpc_session_on_timer(server, doubled.deadline_ms);
+	pump();
+	assert_status(call, 200, 4, "context deadline exceeded");
+	assert_int_equal(doubled.cancelled, 1);
+}
+
+/* a client who does not read: the sender is told, and told again */
+static void
+test_stream_backlog(void **state)
+{
+	Call	   *call;
+
+	reopen(ERR_NONE, 1000);
+	call = stream_open_call(NULL, 0);
+	stream_ask_many(call, 200, 10000);
+	say_and_stall();
+	assert_int_equal(doubled.writables, 0);
+	assert_in_range(server->stream_bytes, REQUEST_BACKLOG_BYTES - 1100,
+					REQUEST_BACKLOG_BYTES + 11000);
+	assert_in_range(doubled.left, 150, 199);
+	/* he does not even get new messages read while he does not read ours */
+	stream_put(call, "Ex", 2);
+	say_and_stall();
+	assert_int_equal(doubled.messages, 1);
+}
+
+static void
+test_stream_backlog_drains(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+
+	stream_ask_many(call, 200, 10000);
+	stream_put(call, "Elast", 5);
+	pump();
+	assert_int_equal(doubled.left, 0);
+	assert_true(doubled.writables > 3);
+	assert_int_equal(messages_of(call), 201);
+	assert_int_equal(server->stream_bytes, 0);
+	stream_half_close(call);
+	assert_status(call, 200, 0, "");
+}
+
+/* messages that come while the handler waits are kept, and closed off */
+static void
+test_stream_stall(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+	char		big[30001];
+
+	memset(big, 'E', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	stream_say(call, "S");
+	for (int i = 0; i < 10; i++)
+		stream_put(call, big, sizeof(big) - 1);
+	call->stays_open = false;
+	pump();
+	assert_int_equal(doubled.messages, 1);
+	/* no more than one window lies with us */
+	assert_true(call->sent < call->out.len);
+	assert_in_range(server->held_bytes, 60000, 200000);
+	double_ready();
+	assert_int_equal(doubled.readies, 1);
+	assert_true(grpc_session_wants_output(server));
+	pump();
+	assert_int_equal(doubled.messages, 11);
+	assert_int_equal(messages_of(call), 10);
+	assert_int_equal(doubled.half_closes, 1);
+	assert_status(call, 200, 0, "");
+}
+
+/* a large message on a stream: the window follows what is taken */
+static void
+test_stream_large_message(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+	size_t		size = 1500000;
+	char	   *big = xmalloc(size);
+
+	memset(big, 'E', size);
+	stream_put(call, big, size);
+	pump();
+	assert_int_equal(doubled.messages, 1);
+	assert_int_equal(call->in.len, size + 5);
+	assert_memory_equal(call->in.data + 5, big, size);
+	free(big);
+	stream_half_close(call);
+	assert_status(call, 200, 0, "");
+}
+
+/* an error with messages waiting: the one begun is finished, others are not */
+static void
+test_stream_error_cuts(void **state)
+{
+	Call	   *call;
+
+	reopen(ERR_NONE, 15000);
+	call = stream_open_call(NULL, 0);
+	stream_ask_many(call, 20, 10000);
+	/* one window of it goes out, which ends within the second message */
+	say_and_stall();
+	assert_int_equal(messages_of(call), 1);
+	assert_int_equal(call->in.len, 15000);
+	stream_put(call, "D", 1);
+	say_and_stall();
+	pump();
+	assert_status(call, 200, 7, "etcdserver: permission denied");
+	assert_int_equal(messages_of(call), 2);
+	assert_int_equal(server->stream_bytes, 0);
+}
+
+static void
+test_stream_shutdown(void **state)
+{
+	Call	   *stream = stream_open_call(NULL, 0);
+	Call	   *unary = call_simple("Pwait", NULL, 0);
+
+	stream_say(stream, "Ea");
+	grpc_session_shutdown(server);
+	pump();
+	assert_status(stream, 200, 14, "etcdserver: server stopped");
+	assert_int_equal(messages_of(stream), 1);
+	assert_false(grpc_session_is_over(server));
+	/* what will end is waited for */
+	double_finish(doubled.pending[0]);
+	pump();
+	assert_answer(unary, "Pwait");
+	assert_true(grpc_session_is_over(server));
+}
+
+static void
+test_stream_idle_keepalive(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+	int64_t		now_ms = clock_coarse_ms();
+
+	stream_say(call, "Ea");
+	grpc_session_on_timer(server, now_ms + guc_grpc_keepalive_interval + 1000);
+	pump();
+	assert_int_equal(pings_seen, 1);
+	assert_false(call->is_closed);
+	stream_say(call, "Eb");
+	assert_int_equal(messages_of(call), 2);
+}
+
+static void
+test_stream_trickle(void **state)
+{
+	Call	   *call = stream_open_call(NULL, 0);
+	int64_t		now_ms = clock_coarse_ms();
+
+	/* an idle stream may wait for ever */
+	grpc_session_on_timer(server, now_ms + 10 * 60000);
+	pump();
+	assert_false(call->is_closed);
+	/* half a message may not */
+	buf_append(&call->out, "\0\0\0\0\5Eab", 8);
+	nghttp2_session_resume_data(client, call->id);
+	pump();
+	grpc_session_on_timer(server, clock_coarse_ms() + 100000);
+	pump();
+	assert_trailers_only(call, 200, 14, "etcdserver: request timed out");
+}
+
+static void
+test_stream_many_stalled(void **state)
+{
+	Call	   *first = NULL;
+	Call	   *last;
+	uint8_t		ask[5] = {'B', 0, 0x10, 0, 0};	/* 1 MB */
+
+	reopen(ERR_NONE, 100);
+	/* 64 MB may wait; a stream with nothing waiting may still send one */
+	for (int i = 0; i < 70; i++)
+	{
+		Call	   *call = call_new(NULL);
+
+		first = first == NULL ? call : first;
+		call->stays_open = true;
+		put_message(&call->out, ask, sizeof(ask));
+		call_send(call, stream_path, 1);
+		say_and_stall();
+	}
+	assert_int_equal(doubled.messages, 70);
+	assert_true(server->stream_bytes > (size_t) 64 * 1024 * 1024);
+	stream_put(first, "Ex", 2);
+	say_and_stall();
+	assert_int_equal(doubled.messages, 70);
+	/* they go, and all is as before */
+	for (int i = 0; i < 70; i++)
+		nghttp2_submit_rst_stream(client, 0, calls[i].id, NGHTTP2_CANCEL);
+	pump();
+	assert_int_equal(server->stream_bytes, 0);
+	assert_false(server->is_short);
+	last = stream_open_call(NULL, 0);
+	stream_say(last, "Ehere");
+	assert_int_equal(messages_of(last), 1);
+}
+
+/* ---- what is no gRPC call, for a handler of the caller's ---- */
+
+static int
+setup_web(void **state)
+{
+	handler = &echo;
+	return setup(state);
+}
+
+static int
+teardown_web(void **state)
+{
+	int			rc = teardown(state);
+
+	handler = NULL;
+	assert_int_equal(handled.alive, 0);
+	return rc;
+}
+
+static Call *
+web_call(const char *path, const void *body, size_t len, bool stays_open)
+{
+	const Field fields[] = {
+		{":path", path, 0}, {"content-type", "application/json", 0},
+		{"te", NULL, 0}, {"authorization", "secret", 0},
+	};
+	Call	   *call = call_new(NULL);
+
+	buf_append(&call->out, body, len);
+	call->stays_open = stays_open;
+	call_send(call, fields, lengthof(fields));
+	pump();
+	return call;
+}
+
+static void
+assert_web(const Call *call, int http_status, const void *body, size_t len)
+{
+	assert_int_equal(call->http_status, http_status);
+	assert_int_equal(call->grpc_status, -1);
+	assert_int_equal(call->in.len, len);
+	if (len > 0)
+		assert_memory_equal(call->in.data, body, len);
+	assert_true(call->is_closed);
+	assert_int_equal(call->close_code, NGHTTP2_NO_ERROR);
+}
+
+static void
+test_web_echo(void **state)
+{
+	Call	   *grpc;
+
+	assert_web(web_call("/x?y", "hello", 5, false), 200, "hello", 5);
+	assert_web(web_call("/x", "", 0, false), 200, "", 0);
+	feed_bytes = 1;
+	assert_web(web_call("/x", "hello", 5, false), 200, "hello", 5);
+	/* a gRPC call beside it, and one that is neither */
+	grpc = call_simple("Ehello", NULL, 0);
+	assert_int_equal(grpc->grpc_status, 0);
+	grpc = web_call("/etcdserverpb.KV/Range", "x", 1, false);
+	assert_int_equal(grpc->http_status, 415);
+	assert_int_equal(grpc->grpc_status, 3);
+	/* gRPC's content type makes it a call, whatever the path */
+	grpc = call_simple("E", &(Field) {":path", "/v3/kv/range", 0}, 1);
+	assert_int_equal(grpc->grpc_status, 12);
+}
+
+/* more than the window of a stream and of the connection, both ways */
+static void
+test_web_large(void **state)
+{
+	size_t		len = 6 * 1024 * 1024;
+	uint8_t    *body = mcx_alloc(mcx, len);
+
+	for (size_t i = 0; i < len; i++)
+		body[i] = (uint8_t) (i * 13 + i / 255);
+	assert_web(web_call("/x", body, len, false), 200, body, len);
+}
+
+static void
+test_web_early_answer(void **state)
+{
+	uint8_t    *body = mcx_alloc0(mcx, 20 * 1024 * 1024);
+	Call	   *call = web_call("/early", body, 3 * 1024 * 1024, false);
+
+	assert_web(call, 404, "early", 5);
+	/* but not for ever */
+	call = web_call("/early", body, 20 * 1024 * 1024, false);
+	assert_int_equal(call->http_status, 404);
+	assert_true(call->is_closed);
+	assert_true(call->sent < 10 * 1024 * 1024);
+}
+
+static void
+test_web_stream(void **state)
+{
+	Call	   *call = web_call("/stream", "one", 3, true);
+	HttpExchange *x = handled.last;
+
+	assert_int_equal(call->http_status, 200);
+	assert_int_equal(x->body.len, 3);
+	x->carrier->ops->write(x->carrier, BYTES_LITERAL("abc"));
+	assert_int_equal(x->carrier->ops->backlog(x->carrier), 3);
+	pump();
+	assert_int_equal(call->in.len, 3);
+	assert_int_equal(x->carrier->ops->backlog(x->carrier), 0);
+	assert_true(handled.turns > 0);
+	x->carrier->ops->end(x->carrier);
+	pump();
+	assert_int_equal(call->in.len, 3);
+}
+
+static void
+test_web_body_waits(void **state)
+{
+	Call	   *call;
+
+	handled.wants_no_body = true;
+	call = web_call("/x", "hello", 5, false);
+	assert_int_equal(handled.last->body.len, 0);
+	handled.wants_no_body = false;
+	handled.last->carrier->ops->wake(handled.last->carrier);
+	pump();
+	assert_web(call, 200, "hello", 5);
+}
+
+static void
+test_web_reset_and_abort(void **state)
+{
+	Call	   *call = web_call("/wait", "", 0, false);
+
+	assert_int_equal(handled.alive, 1);
+	nghttp2_submit_rst_stream(client, 0, call->id, NGHTTP2_CANCEL);
+	pump();
+	assert_int_equal(handled.alive, 0);
+	call = web_call("/stream", "", 0, false);
+	handled.last->carrier->ops->abort(handled.last->carrier);
+	pump();
+	assert_true(call->is_closed);
+	assert_int_equal(call->close_code, NGHTTP2_INTERNAL_ERROR);
+	assert_int_equal(handled.alive, 0);
+}
+
+static void
+test_web_two_tokens(void **state)
+{
+	const Field fields[] = {
+		{":path", "/x", 0}, {"content-type", NULL, 0},
+		{"authorization", "a", 0}, {"authorization", "b", 0},
+	};
+	Call	   *call = call_simple(NULL, fields, lengthof(fields));
+
+	assert_true(call->is_closed);
+	assert_int_equal(call->close_code, NGHTTP2_PROTOCOL_ERROR);
+	assert_int_equal(handled.started, 0);
+}
+
+static void
+test_web_shutdown(void **state)
+{
+	Call	   *call = web_call("/stream", "", 0, false);
+
+	grpc_session_shutdown(server);
+	pump();
+	grpc_session_on_timer(server, clock_coarse_ms() + 2000);
+	pump();
+	assert_web(call, 200, "stopped", 7);
+	assert_true(grpc_session_is_over(server));
+}
+
+/* a body that trickles, and one that does not come at all */
+static void
+test_web_slow_body(void **state)
+{
+	Call	   *call = web_call("/x", "hel", 3, true);
+	int64_t		limit_ms = grpc_session_next_timer_ms(server);
+
+	assert_true(limit_ms <= clock_coarse_ms() + 60000);
+	grpc_session_on_timer(server, limit_ms);
+	pump();
+	assert_true(call->is_closed);
+	assert_int_equal(handled.alive, 0);
+}
+
 int
 main(void)
 {
+#define WEB_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_web, teardown_web)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		WEB_TEST(test_web_echo),
+		WEB_TEST(test_web_large),
+		WEB_TEST(test_web_early_answer),
+		WEB_TEST(test_web_stream),
+		WEB_TEST(test_web_body_waits),
+		WEB_TEST(test_web_reset_and_abort),
+		WEB_TEST(test_web_two_tokens),
+		WEB_TEST(test_web_shutdown),
+		WEB_TEST(test_web_slow_body),
 		TEST(test_unary),
 		TEST(test_byte_by_byte),
 		TEST(test_one_write),
 		TEST(test_metadata),
 		TEST(test_token_forms),
 		TEST(test_invalid_token),
+		TEST(test_malformed_head),
+		TEST(test_head_fields),
+		TEST(test_authority_is_url),
 		TEST(test_gateway_hides_name),
 		TEST(test_head_errors),
 		TEST(test_accepted_heads),
@@ -1426,6 +2087,21 @@ main(void)
 		TEST(test_has_succeeded),
 		TEST(test_guard_refills),
 		TEST(test_guard_pings),
+		TEST(test_stream_echo),
+		TEST(test_stream_bytewise),
+		TEST(test_stream_ends_by_itself),
+		TEST(test_stream_cut_message),
+		TEST(test_stream_cancel),
+		TEST(test_stream_deadline),
+		TEST(test_stream_backlog),
+		TEST(test_stream_backlog_drains),
+		TEST(test_stream_stall),
+		TEST(test_stream_large_message),
+		TEST(test_stream_error_cuts),
+		TEST(test_stream_shutdown),
+		TEST(test_stream_idle_keepalive),
+		TEST(test_stream_trickle),
+		TEST(test_stream_many_stalled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -364,18 +364,78 @@ test_every_etcd_flag(void **state)
 					 "command line: flag \"%s\" needs a value", flag);
 			bad(needs, flag);
 		}
-		else
+		else if (strstr(name, "auto-tls") == NULL)
 		{
 			load_bad(flag, "leftover", NULL);
 			assert_string_equal(error, "\"leftover\" is not a valid flag");
 		}
 	}
-	good("--snapshot-count", "10000", "--pre-vote", "--cors=*", NULL);
+	good("--snapshot-count", "10000", "--pre-vote", "--v2-deprecation=x", NULL);
 	assert_true(log_has("command line: setting \"snapshot_count\" is accepted "
 						"and ignored; DETAIL: The tables follow the log all "
 						"the time; see checkpoint_bytes."));
 	assert_true(log_has("\"pre_vote\" is accepted"));
-	assert_true(log_has("\"cors\" is accepted"));
+	assert_true(log_has("\"v2_deprecation\" is accepted"));
+}
+
+/* asked for, they would not be there: better no server than one without them */
+static void
+test_dangerous_flags_are_refused(void **state)
+{
+	bad("command line: setting \"auto_tls\" is refused: Certificates are not "
+		"made by the server: give cert_file and key_file (clav_ctl init --tls "
+		"makes some).", "--auto-tls");
+	bad("command line: setting \"peer_auto_tls\" is refused: This release has "
+		"no peers, and makes no certificates.", "--peer-auto-tls=1");
+	load_bad("--discovery", "https://discovery.etcd.io/x", NULL);
+	assert_non_null(strstr(error, "\"discovery\" is refused: No cluster is "
+						   "discovered"));
+	load_bad("--discovery-srv=example.com", NULL);
+	load_bad("--discovery-token=x", NULL);
+	load_bad("--discovery-endpoints=http://a:1", NULL);
+	load_bad("--proxy=on", NULL);
+	setenv("ETCD_AUTO_TLS", "true", 1);
+	load_bad(NULL, NULL);
+	assert_non_null(strstr(error, "environment variable ETCD_AUTO_TLS"));
+	setenv("ETCD_AUTO_TLS", "false", 1);
+	good("--auto-tls=false", "--discovery=", "--proxy=off",
+		 "--listen-peer-urls=http://localhost:2380", NULL);
+	unsetenv("ETCD_AUTO_TLS");
+	/* peers that would be waited for in vain */
+	load_bad("--listen-peer-urls=http://a:1",
+			 "--initial-cluster=default=http://a:1,b=http://b:1", NULL);
+	assert_non_null(strstr(error, "names other members"));
+}
+
+static void
+test_compaction(void **state)
+{
+	static const struct
+	{
+		const char *retention;
+		int64_t		ms;
+	}			cases[] = {
+		{"0", 0}, {"1", 3600000}, {"72h", 259200000}, {"5m", 300000},
+		{"1h30m", 5400000}, {"10s", 10000}, {"0s", 0},
+	};
+
+	for (size_t i = 0; i < lengthof(cases); i++)
+	{
+		good("--auto-compaction-retention", cases[i].retention, NULL);
+		assert_true(guc_effective_auto_compaction_retention() == cases[i].ms);
+	}
+	good("--auto-compaction-mode=revision", "--auto-compaction-retention=1000",
+		 NULL);
+	assert_int_equal(guc_effective_auto_compaction_retention(), 1000);
+	bad("command line: setting \"auto_compaction_mode\": must be periodic or "
+		"revision, not \"x\"", "--auto-compaction-mode=x");
+	bad("command line: setting \"auto_compaction_retention\": \"x\" is neither "
+		"hours nor a duration", "--auto-compaction-retention=x");
+	load_bad("--auto-compaction-retention=-1", NULL);
+	load_bad("--auto-compaction-mode=revision",
+			 "--auto-compaction-retention=5m", NULL);
+	good(NULL, NULL);
+	assert_int_equal(guc_effective_auto_compaction_retention(), 0);
 }
 
 /* ---- values ---- */
@@ -956,6 +1016,8 @@ main(void)
 		cmocka_unit_test(test_strength),
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_every_etcd_flag),
+		cmocka_unit_test(test_dangerous_flags_are_refused),
+		cmocka_unit_test(test_compaction),
 		cmocka_unit_test(test_units),
 		cmocka_unit_test(test_bad_numbers),
 		cmocka_unit_test(test_urls),

@@ -2,7 +2,7 @@
  * t_kvrecord.c
  *	  Records of the table "key": round trip, order, and what is refused.
  */
-/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member common utils/injection utils/guc */
+/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member alarm common utils/injection utils/guc */
 #include "server.h"
 
 /* system */

@@ -79,6 +79,12 @@ make_txn(unsigned depth)
 	return txn;
 }
 
+static LeaseCheckpoint checkpoints[] = {
+	{.id = 1,.remaining_sec = 0},
+	{.id = INT64_MAX,.remaining_sec = 299},
+	{.id = INT64_MIN,.remaining_sec = -1},
+};
+
 static void
 make_ops(void)
 {
@@ -92,6 +98,17 @@ make_ops(void)
 	add_op(LOGOP_TXN)->txn = make_txn(3);
 	add_op(LOGOP_COMPACT)->compact_revision = INT64_MAX;
 	add_op(LOGOP_COMPACT)->compact_revision = -1;
+	add_op(LOGOP_LEASE_GRANT)->lease.id = INT64_MIN;
+	op = add_op(LOGOP_LEASE_GRANT);
+	op->lease.id = 0x694d8e9e05c52164;
+	op->lease.ttl_sec = INT64_C(9000000000);
+	add_op(LOGOP_LEASE_REVOKE)->lease.id = 0x694d8e9e05c52164;
+	add_op(LOGOP_LEASE_RENEW)->lease.id = -1;
+	add_op(LOGOP_LEASE_CHECKPOINT);
+	op = add_op(LOGOP_LEASE_CHECKPOINT);
+	op->identity.kind = IDENTITY_INTERNAL;
+	op->checkpoint.n = lengthof(checkpoints);
+	op->checkpoint.leases = checkpoints;
 	add_op(LOGOP_AUTH_ENABLE);
 	op = add_op(LOGOP_AUTH_DISABLE);
 	op->identity = (Identity) {IDENTITY_NONE, BYTES_EMPTY, 0};
@@ -132,6 +149,12 @@ make_ops(void)
 	op->member.name = B("default");
 	op->member.client_urls = B("http://127.0.0.1:2379,http://[::1]:2379");
 	op->member.peer_urls = B("http://127.0.0.1:2380");
+	op = add_op(LOGOP_ALARM);
+	op->alarm.is_on = true;
+	op->alarm.member_id = UINT64_MAX;
+	op->alarm.type = 4000000000u;
+	add_op(LOGOP_ALARM)->alarm.type = 1;
+	add_op(LOGOP_QUOTA_REACHED)->alarm.member_id = 0x8e9e05c52164694d;
 }
 
 /* ---- equality, field by field ---- */
@@ -246,6 +269,23 @@ assert_op_equal(const LogOp *a, const LogOp *b)
 		case LOGOP_COMPACT:
 			assert_int_equal(a->compact_revision, b->compact_revision);
 			break;
+		case LOGOP_LEASE_GRANT:
+			assert_int_equal(a->lease.ttl_sec, b->lease.ttl_sec);
+			/* fall through */
+		case LOGOP_LEASE_REVOKE:
+		case LOGOP_LEASE_RENEW:
+			assert_int_equal(a->lease.id, b->lease.id);
+			break;
+		case LOGOP_LEASE_CHECKPOINT:
+			assert_int_equal(a->checkpoint.n, b->checkpoint.n);
+			for (uint32_t i = 0; i < a->checkpoint.n; i++)
+			{
+				assert_int_equal(a->checkpoint.leases[i].id,
+								 b->checkpoint.leases[i].id);
+				assert_int_equal(a->checkpoint.leases[i].remaining_sec,
+								 b->checkpoint.leases[i].remaining_sec);
+			}
+			break;
 		case LOGOP_AUTH_ENABLE:
 		case LOGOP_AUTH_DISABLE:
 			break;
@@ -281,6 +321,12 @@ assert_op_equal(const LogOp *a, const LogOp *b)
 			assert_bytes_equal(a->member.name, b->member.name);
 			assert_bytes_equal(a->member.client_urls, b->member.client_urls);
 			assert_bytes_equal(a->member.peer_urls, b->member.peer_urls);
+			break;
+		case LOGOP_ALARM:
+		case LOGOP_QUOTA_REACHED:
+			assert_int_equal(a->alarm.is_on, b->alarm.is_on);
+			assert_true(a->alarm.member_id == b->alarm.member_id);
+			assert_int_equal(a->alarm.type, b->alarm.type);
 			break;
 	}
 }

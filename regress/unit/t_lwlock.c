@@ -122,6 +122,72 @@ test_one_at_a_time_over_processes(void **state)
 	assert_int_equal(shared->counter, 3 * 20000);
 }
 
+/* a child that takes the lock and does something with it in hand */
+static pid_t
+start_holder(void (*hold) (void))
+{
+	int			pipe_fds[2];
+	char		c;
+	pid_t		pid;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+	{
+		(void) lwlock_acquire(&shared->first);
+		(void) !write(pipe_fds[1], "", 1);
+		hold();
+		lwlock_release(&shared->first);
+		_exit(0);
+	}
+	assert_int_equal(read(pipe_fds[0], &c, 1), 1);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	return pid;
+}
+
+static void
+take_time(void)
+{
+	usleep(1800000);
+}
+
+/* with ThreadSanitizer there is no looking at owners */
+#ifndef __SANITIZE_THREAD__
+
+static void
+stop(void)
+{
+	raise(SIGSTOP);
+}
+
+static void
+test_stopped_owner_is_ended(void **state)
+{
+	pid_t		pid = start_holder(stop);
+	int			status;
+
+	assert_int_equal(lwlock_acquire(&shared->first), LWLOCK_OWNER_DIED);
+	lwlock_release(&shared->first);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+#endif
+
+static void
+test_slow_owner_is_waited_for(void **state)
+{
+	pid_t		pid = start_holder(take_time);
+	int			status;
+
+	assert_int_equal(lwlock_acquire(&shared->first), LWLOCK_CLEAN);
+	lwlock_release(&shared->first);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 #ifdef USE_ASSERT_CHECKING
 
 static LwLock private_lock;
@@ -182,6 +248,10 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_LOCKS(test_owner_died_is_told_until_released),
 		WITH_LOCKS(test_one_at_a_time_over_processes),
+#ifndef __SANITIZE_THREAD__
+		WITH_LOCKS(test_stopped_owner_is_ended),
+#endif
+		WITH_LOCKS(test_slow_owner_is_waited_for),
 #ifdef USE_ASSERT_CHECKING
 		WITH_LOCKS(test_order_is_checked),
 		WITH_LOCKS(test_is_held),

@@ -8,7 +8,7 @@
  * only as etcd's pair (key, range_end) and finds everything by going through
  * the whole history.  Seeds are fixed and printed; another one: T_MVCC_SEED.
  */
-/* needs: mvcc storage/snap common proto */
+/* needs: mvcc lease storage/snap common proto */
 #include "server.h"
 
 /* system */
@@ -29,18 +29,11 @@
 #include "etcdserverpb.pb-c.h"
 #include "lease/lease.h"
 #include "mvcc/mvcc.h"
+#include "mvcc/vlog.h"
 #include "storage/snap/store.h"
 
 #define B(s) BYTES_LITERAL(s)
 #define STORE_BYTES ((size_t) 256 * 1024 * 1024)
-
-/* ---- what mvcc reaches for: leases 7 and 9 exist ---- */
-
-bool
-lease_exists(const StoreVersion *v, int64_t lease_id)
-{
-	return lease_id == 7 || lease_id == 9;
-}
 
 /* ---- the store under test, its rows, one pinned reader ---- */
 
@@ -120,6 +113,9 @@ store_open(void)
 	/* who still reads what was freed, shall see it */
 	store_set_wipe_freed(true);
 	mvcc_compact_resume(store_draft());
+	assert_int_equal(lease_grant(store_draft(), 7, 1000), ERR_NONE);
+	assert_int_equal(lease_grant(store_draft(), 9, 1000), ERR_NONE);
+	store_publish();
 }
 
 static void
@@ -446,8 +442,9 @@ model_compares(const TxnOp *txn, int64_t revision)
 	return true;
 }
 
+/* puts of the whole tree come before its ranges */
 static ErrCode
-model_txn_check(const TxnOp *txn)
+model_txn_check_kind(const TxnOp *txn, KvOpKind kind)
 {
 	bool		hold = model_compares(txn, model.revision);
 	const KvOp *ops = hold ? txn->success : txn->failure;
@@ -458,10 +455,10 @@ model_txn_check(const TxnOp *txn)
 		ErrCode		error = ERR_NONE;
 
 		if (ops[i].kind == KVOP_TXN)
-			error = model_txn_check(&ops[i].txn);
-		else if (ops[i].kind == KVOP_PUT)
+			error = model_txn_check_kind(&ops[i].txn, kind);
+		else if (ops[i].kind == kind && kind == KVOP_PUT)
 			error = model_put_check(&ops[i].put);
-		else if (ops[i].kind == KVOP_RANGE)
+		else if (ops[i].kind == kind && kind == KVOP_RANGE)
 		{
 			int64_t		revision = ops[i].range.revision;
 
@@ -474,6 +471,14 @@ model_txn_check(const TxnOp *txn)
 			return error;
 	}
 	return ERR_NONE;
+}
+
+static ErrCode
+model_txn_check(const TxnOp *txn)
+{
+	ErrCode		error = model_txn_check_kind(txn, KVOP_PUT);
+
+	return error != ERR_NONE ? error : model_txn_check_kind(txn, KVOP_RANGE);
 }
 
 static void
@@ -801,7 +806,9 @@ step_write(void)
 	if (op.kind == KVOP_PUT)
 	{
 		op.put = random_putop();
-		want = model_put_check(&op.put);
+		/* outside a txn the lease is looked for first */
+		want = op.put.lease == 0 || op.put.lease == 7 || op.put.lease == 9 ?
+			model_put_check(&op.put) : ERR_LEASE_NOT_FOUND;
 		if (want == ERR_NONE)
 			model_put(&op.put, &sub, &want_text);
 		got = mvcc_put(&w, &op.put, answer);
@@ -993,7 +1000,7 @@ check_all_removed(void)
 		kept += want;
 	}
 	assert_int_equal(count_reachable(&bytes), kept);
-	assert_int_equal(store_draft()->live_bytes, bytes);
+	assert_int_equal(store_draft()->live_bytes, bytes + 2 * LEASE_LIVE_BYTES);
 	assert_null(cowtree_check(&store_draft()->keys));
 	assert_null(store_check());
 }
@@ -1021,7 +1028,41 @@ restart(void)
 	if (model.compacted > 0)
 		draft->compacted_revision = model.compacted;
 	mvcc_compact_resume(draft);
+	assert_null(lease_load_keys(draft));
 	store_publish();
+}
+
+/* on each lease hang the newest versions that say so, and nothing else */
+static void
+check_leases(const StoreVersion *v)
+{
+	static const int64_t ids[] = {7, 9};
+	CowCursor	cursor;
+
+	for (size_t i = 0; i < lengthof(ids); i++)
+	{
+		const LeaseEntry *lease = lease_find(v, ids[i]);
+		LeaseKeyCursor keys;
+		const KvVersion *hangs = lease_keys_seek(lease, &keys, BYTES_EMPTY);
+		uint64_t	n = 0;
+
+		for (const CowItem *item = cowtree_seek(&v->keys, &cursor, BYTES_EMPTY);
+			 item != NULL; item = cowtree_next(&cursor))
+		{
+			const KvVersion *kv = (const KvVersion *) item;
+
+			if (kvversion_is_tombstone(kv) || kv->lease != ids[i])
+				continue;
+			assert_ptr_equal(hangs, kv);
+			assert_ptr_equal(lease_keys_seek(lease, &keys, kvversion_key(kv)),
+							 kv);
+			hangs = lease_keys_next(&keys);
+			n++;
+		}
+		assert_null(hangs);
+		assert_int_equal(lease_nkeys(lease), n);
+		assert_null(cowtree_check(&lease->keys));
+	}
 }
 
 /* the last version that a reader holds, for a while */
@@ -1031,6 +1072,49 @@ move_pin(const StoreVersion **pinned)
 	if (*pinned != NULL)
 		store_unpin();
 	*pinned = rnd(2) ? store_pin() : NULL;
+}
+
+/* ---- the version log ---- */
+
+/* the log is the model's history from the kept revision on */
+static void
+check_log(const StoreVersion *v)
+{
+	const VersionLog *log = &v->log;
+	uint64_t	at = log->first;
+
+	assert_null(vlog_check(log));
+	for (size_t i = 0; i < model.n; i++)
+	{
+		const Event *event = &model.events[i];
+		const KvVersion *kv;
+
+		if (event->mod < log->kept_revision)
+			continue;
+		/* removed at the compacted revision itself: an empty slot, or none */
+		if (!event->has_row)
+		{
+			assert_int_equal(event->mod, log->kept_revision);
+			if (at < log->end && vlog_get(log, at) == NULL)
+				at++;
+			continue;
+		}
+		if (i == 0 || model.events[i - 1].mod < event->mod)
+			assert_int_equal(vlog_seek(log, event->mod), at);
+		assert_true(at < log->end);
+		kv = vlog_get(log, at++);
+		assert_non_null(kv);
+		assert_int_equal(kv->mod_revision, event->mod);
+		assert_int_equal(kv->sub_revision, event->sub);
+		assert_int_equal(kv->version, event->version);
+		assert_true(bytes_equal_cstr(kvversion_key(kv), key_names[event->key]));
+		/* the compacted revision may be ahead of the log's */
+		if (event->mod > v->compacted_revision)
+			assert_ptr_equal(vlog_previous(log, kv),
+							 mvcc_get(v, kvversion_key(kv), event->mod - 1));
+	}
+	assert_int_equal(at, log->end);
+	assert_int_equal(vlog_seek(log, v->kv_revision + 1), log->end);
 }
 
 static void
@@ -1050,6 +1134,11 @@ run_model(uint64_t seed, int nsteps)
 
 		mcx_reset(scratch);
 		mcx_reset(model.mcx);
+		if (what == 41)
+			check_log(store_draft());
+		check_leases(store_draft());
+		if (pinned != NULL)
+			check_leases(pinned);
 		if (what < 40)
 			step_write();
 		else if (what < 60)
@@ -1202,6 +1291,91 @@ test_compact_bounds(void **state)
 					 ERR_FUTURE_REV);
 }
 
+/* many chunks, the directory grows, and is trimmed; old readers see their own */
+static void
+test_log_grows_and_is_trimmed(void **state)
+{
+	const StoreVersion *old;
+	size_t		used;
+
+	for (int i = 0; i < 20000; i++)
+		put("a", "1");
+	store_publish();
+	old = store_pin();
+	assert_int_equal(old->log.end - old->log.first, 20000);
+	for (int i = 0; i < 60000; i++)
+		put("b", "1");
+	store_publish();
+	assert_null(vlog_check(&store_draft()->log));
+	assert_int_equal(vlog_get(&store_draft()->log, 79999)->mod_revision, 80001);
+	/* both through the directory that has been replaced since */
+	assert_int_equal(vlog_get(&old->log, 0)->mod_revision, 2);
+	assert_int_equal(vlog_get(&old->log, 19999)->mod_revision, 20001);
+	used = store_bytes_used();
+	assert_int_equal(mvcc_compact_begin(store_draft(), 70000), ERR_NONE);
+	for (int i = 0; i < 5; i++)
+	{
+		store_publish();
+		assert_false(mvcc_compact_step(store_draft(), 100, NULL));
+	}
+	assert_int_equal(store_draft()->log.first, 69998);
+	assert_null(vlog_check(&old->log));
+	assert_int_equal(vlog_get(&old->log, 0)->mod_revision, 2);
+	store_unpin();
+	store_publish();
+	while (!mvcc_compact_step(store_draft(), 1000, NULL))
+		store_publish();
+	store_publish();
+	store_reclaim();
+	assert_null(vlog_check(&store_draft()->log));
+	/* the chunks have gone with the versions */
+	assert_true(store_bytes_used() < used / 5);
+	for (int i = 0; i < 60000; i++)
+		put("c", "1");
+	assert_null(vlog_check(&store_draft()->log));
+	assert_int_equal(vlog_seek(&store_draft()->log, 140001), 139999);
+	assert_int_equal(vlog_seek(&store_draft()->log, 1), 69998);
+}
+
+static bool gate_is_open;
+static int64_t gate_asked;
+
+static bool
+ask_gate(int64_t revision)
+{
+	gate_asked = revision;
+	return gate_is_open;
+}
+
+static void
+test_gate_holds_history(void **state)
+{
+	const VersionLog *log;
+
+	gate_is_open = false;
+	mvcc_compact_set_gate(ask_gate);
+	put("a", "1");
+	put("a", "2");
+	put("a", "3");
+	assert_int_equal(mvcc_compact_begin(store_draft(), 4), ERR_NONE);
+	for (int i = 0; i < 5; i++)
+	{
+		store_publish();
+		assert_false(mvcc_compact_step(store_draft(), 100, NULL));
+	}
+	log = &store_draft()->log;
+	assert_int_equal(gate_asked, 4);
+	assert_int_equal(log->first, 0);
+	assert_int_equal(vlog_previous(log, vlog_get(log, 2))->version, 2);
+	gate_is_open = true;
+	while (!mvcc_compact_step(store_draft(), 100, NULL))
+		store_publish();
+	log = &store_draft()->log;
+	assert_int_equal(log->first, 2);
+	assert_null(vlog_previous(log, vlog_get(log, 2)));
+	mvcc_compact_set_gate(NULL);
+}
+
 /* nothing is cut while a reader from before the compaction is there */
 static void
 test_compact_waits_for_readers(void **state)
@@ -1232,7 +1406,7 @@ test_compact_waits_for_readers(void **state)
 	old = store_pin();
 	assert_true(mvcc_compact_step(store_draft(), 100, NULL));
 	assert_int_equal(count_reachable(&bytes), 1);
-	assert_int_equal(store_draft()->live_bytes, bytes);
+	assert_int_equal(store_draft()->live_bytes, bytes + 2 * LEASE_LIVE_BYTES);
 	assert_null(mvcc_get(old, B("a"), 4));
 	assert_non_null(mvcc_get(old, B("b"), 5));
 	store_publish();
@@ -1543,6 +1717,10 @@ test_readers_beside_compaction(void **state)
 	store_set_wipe_freed(true);
 	mvcc_compact_resume(store_draft());
 	race_write();
+	/* on a busy machine a reader may not have had its turn yet */
+	for (int i = 0; i < READERS; i++)
+		for (int n = 0; n < 3000 && atomic_load(&race->nchecks[i]) == 0; n++)
+			usleep(10000);
 	atomic_store(&race->stop, true);
 	for (int i = 0; i < READERS; i++)
 	{
@@ -1579,6 +1757,10 @@ main(void)
 										teardown),
 		cmocka_unit_test_setup_teardown(test_serializable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_answers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_log_grows_and_is_trimmed, setup,
+										teardown),
+		cmocka_unit_test_setup_teardown(test_gate_holds_history, setup,
+										teardown),
 		cmocka_unit_test(test_readers_beside_compaction),
 	};
 	int			rc;

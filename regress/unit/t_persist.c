@@ -9,7 +9,7 @@
  *
  * Each life of a worker is a child process, because a failure ends it.
  */
-/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member common utils/injection utils/guc */
+/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member alarm common utils/injection utils/guc */
 #include "server.h"
 
 /* system */
@@ -46,6 +46,7 @@ typedef struct Shared
 {
 	_Atomic uint64_t submitted;
 	_Atomic uint64_t durable;
+	_Atomic uint64_t defragmented;
 	_Atomic uint64_t ndurable;
 	_Atomic uint64_t loaded_index;
 	_Atomic uint64_t dump_hash;
@@ -470,6 +471,7 @@ typedef struct Life
 	uint64_t	checkpoint_bytes;
 	uint32_t	checkpoint_ms;
 	bool		no_stop;		/* wait to be killed */
+	bool		defragments;
 } Life;
 
 static void
@@ -481,6 +483,28 @@ on_durable(void *arg, uint64_t index, uint64_t term)
 		atomic_store(&shared->wrong_durable, true);
 	atomic_store(&shared->durable, index);
 	atomic_fetch_add(&shared->ndurable, 1);
+}
+
+static void
+on_defragmented(void *arg, uint64_t ticket)
+{
+	atomic_store(&shared->defragmented, ticket);
+}
+
+/* asked for in between and at the end, when it is waited for */
+static void
+live_defragmenting(uint64_t from, uint64_t to)
+{
+	uint64_t	ticket;
+
+	for (uint64_t i = from; i <= to; i += 100)
+	{
+		run_entries(i, i + 99 < to ? i + 99 : to);
+		(void) persist_defragment();
+	}
+	ticket = persist_defragment();
+	while (atomic_load(&shared->defragmented) < ticket)
+		usleep(1000);
 }
 
 static void
@@ -508,8 +532,10 @@ live(const Life *life)
 		.checkpoint_interval_ms = life->checkpoint_ms ? life->checkpoint_ms
 			: 60000,
 		.on_durable = on_durable,
+		.on_defragmented = on_defragmented,
 	};
 
+	atomic_store(&shared->defragmented, 0);
 	if (life->inject != NULL)
 		setenv("CLAVIGER_INJECT", life->inject, 1);
 	make_store();
@@ -524,7 +550,9 @@ live(const Life *life)
 	buf_free(&meta.configuration);
 	has_tables = true;
 	persist_start_thread();
-	if (life->until > 0)
+	if (life->defragments)
+		live_defragmenting(meta.applied_index + 1, life->until);
+	else if (life->until > 0)
 		run_entries(meta.applied_index + 1, life->until);
 	while (life->no_stop)
 		pause();
@@ -722,6 +750,31 @@ test_kill(void **state)
 		index = expect_prefix(atomic_load(&shared->durable), life.until);
 	}
 	assert_true(index > 0);
+}
+
+/* It changes no record, whatever happens meanwhile. */
+static void
+test_defragment(void **state)
+{
+	uint64_t	index = 0;
+
+	fresh();
+	expect_end(spawn(live, &(Life) {.until = 900, .defragments = true}), 0);
+	index = expect_prefix(900, 900);
+	/* a step for each table at least */
+	for (int i = 1; i <= TABLE_COUNT; i++)
+	{
+		char		inject[64];
+		Life		life = {.until = index + 300, .inject = inject,
+			.checkpoint_bytes = 30000, .defragments = true};
+
+		snprintf(inject, sizeof(inject), "persist-defragment-step@%d=kill", i);
+		expect_end(spawn(live, &life), 128 + SIGKILL);
+		index = expect_prefix(atomic_load(&shared->durable), life.until);
+	}
+	/* without a change in between */
+	expect_end(spawn(live, &(Life) {.until = index, .defragments = true}), 0);
+	expect_prefix(index, index);
 }
 
 /* An error of the tables ends the worker, and what is there is a prefix. */
@@ -930,9 +983,21 @@ test_refusals(void **state)
 		{TABLE_MEMBER, B("short"), B(""), "the key is not a member id"},
 		{TABLE_MEMBER, B("\0\0\0\0\0\0\0\1"), B("\1"), "the record is not "
 		"this member"},
-		{TABLE_LEASE, B("\0\0\0\0\0\0\0\1"), B("\1"), "table \"lease\" holds "
-		"key 0x0000000000000001, which this release cannot serve"},
-		{TABLE_ALARM, B("a"), B("\1"), "table \"alarm\" holds key"},
+		{TABLE_LEASE, B("\0\0\0\0\0\0\0\1"), B("\1"), "table \"lease\" is not "
+		"sound at key 0x0000000000000001: the record is not a lease"},
+		{TABLE_LEASE, B("\0\0\0\0\0\0\0\1"), B("\1\144\0\0"), "not a lease"},
+		{TABLE_LEASE, B("\0\0\0\0\0\0\0\1"), B("\1\144\144"), "not a lease"},
+		{TABLE_LEASE, B("\0\0\0\0\0\0\0\1"), B("\1\0\0"), "not a lease"},
+		{TABLE_LEASE, B("\0\0\0\0\0\0\0\0"), B("\1\144\0"), "not a lease"},
+		{TABLE_LEASE, B("\0\0\0\0\0\0\0\1"), B("\2\144\0"), "not a lease"},
+		{TABLE_LEASE, B("\1"), B("\1\144\0"), "the key is not a lease id"},
+		{TABLE_KEY, KEY("\1", "\0"), B("\1\0\1\1\7\1k"), "revision 1.0 hangs "
+		"on lease 7, which does not exist"},
+		{TABLE_ALARM, B("a"), B("\1"), "the key is not an alarm"},
+		{TABLE_ALARM, B("\0\0\0\0\0\0\0\1\0\0\0\7"), B("\1"),
+		"the key is not an alarm"},
+		{TABLE_ALARM, B("\0\0\0\0\0\0\0\1\0\0\0\1"), B("\2"),
+		"the record is of an unknown version"},
 		{TABLE_KEY, B("short"), B("\1"), "the key is not a revision"},
 		{TABLE_KEY, KEY("\1", "\0"), B("\2\0\1\1\0\1k"), "table \"key\" is "
 		"not sound at key 0x000000000000000100000000: the record of revision "
@@ -992,6 +1057,7 @@ main(void)
 		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_reload_equals),
 		cmocka_unit_test(test_kill),
+		cmocka_unit_test(test_defragment),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_back_pressure),
 		cmocka_unit_test(test_checkpoints),

@@ -33,7 +33,9 @@
 
 #define MB ((size_t) 1024 * 1024)
 #define NREADERS 4
-#define NWORDS (NREADERS + 1)
+/* pins, one more, holds */
+#define NWORDS (2 * NREADERS + 1)
+#define HOLD_WORD(reader) (NREADERS + 1 + (reader))
 #define LOAD_MS 2500
 #define WAIT_MAX_MS 20000
 
@@ -455,6 +457,46 @@ misuse_is_fatal(void **state)
 
 /* ---- pins and epochs, in one process ---- */
 
+/* a hold keeps its version while later pins see newer ones */
+static void
+holds_last(void **state)
+{
+	StoreHold	first = {0};
+	StoreHold	second = {0};
+	const StoreVersion *v;
+	uint64_t	mark;
+
+	store_attach_writer();
+	store_set_own_pin_word(&shared->words[0]);
+	store_set_own_hold_word(&shared->words[NWORDS - 1]);
+	v = store_hold(&first);
+	assert_int_equal(atomic_load(&shared->words[0].epoch), 0);
+	assert_int_equal(atomic_load(&shared->words[NWORDS - 1].epoch), first.epoch);
+	store_draft()->kv_revision = 2;
+	store_publish();
+	assert_int_equal(store_pin()->kv_revision, 2);
+	store_unpin();
+	assert_int_equal(v->kv_revision, 1);
+	mark = store_epoch_mark();
+	assert_false(store_epoch_passed(mark));
+
+	/* the word has the oldest, and moves on when that is let go */
+	assert_int_equal(store_hold(&second)->kv_revision, 2);
+	assert_true(second.epoch > first.epoch);
+	assert_int_equal(atomic_load(&shared->words[NWORDS - 1].epoch), first.epoch);
+	store_release(&first);
+	store_release(&first);
+	assert_int_equal(atomic_load(&shared->words[NWORDS - 1].epoch),
+					 second.epoch);
+	assert_true(store_epoch_passed(mark));
+	mark = store_epoch_mark();
+	assert_false(store_epoch_passed(mark));
+	store_release(&second);
+	assert_int_equal(atomic_load(&shared->words[NWORDS - 1].epoch), 0);
+	assert_true(store_epoch_passed(mark));
+	store_set_own_hold_word(NULL);
+}
+
 static void
 pins_nest(void **state)
 {
@@ -795,28 +837,61 @@ writer_main(uint32_t seed_number)
 	writer_empty_and_check();
 }
 
+/* pins of newer versions come and go while an older one is held */
+static void
+hold_for_a_while(uint64_t *seed)
+{
+	StoreHold	hold = {0};
+	const StoreVersion *v = store_hold(&hold);
+	const StoreVersion copy = *v;
+
+	for (uint32_t n = next_random(seed, 6); n > 0; n--)
+	{
+		const StoreVersion *newer = store_pin();
+
+		child_expect(newer->number >= copy.number,
+					 "a pin sees an older version than is held");
+		child_expect(lookups_hold_together(newer, seed),
+					 "lookups beside a held version disagree");
+		store_unpin();
+	}
+	child_expect(version_holds_together(v),
+				 "a held version does not hold together");
+	child_expect(memcmp(v, &copy, sizeof(copy)) == 0,
+				 "a held version has changed");
+	store_release(&hold);
+}
+
+static void
+pin_for_a_while(uint64_t *seed)
+{
+	const StoreVersion *v = store_pin();
+	const StoreVersion copy = *v;
+
+	for (uint32_t walk = next_random(seed, 4); walk > 0; walk--)
+	{
+		child_expect(version_holds_together(v),
+					 "a pinned version does not hold together");
+		child_expect(memcmp(v, &copy, sizeof(copy)) == 0,
+					 "a pinned version has changed");
+		atomic_fetch_add(&shared->nwalks, 1);
+	}
+	child_expect(lookups_hold_together(v, seed),
+				 "lookups in a pinned version disagree");
+	store_unpin();
+}
+
 static void
 reader_main(uint32_t slot)
 {
 	uint64_t	seed = (uint64_t) getpid() * 77;
 
 	store_set_own_pin_word(&shared->words[slot]);
+	store_set_own_hold_word(&shared->words[HOLD_WORD(slot)]);
 	while (!atomic_load(&shared->stop_readers))
 	{
-		const StoreVersion *v = store_pin();
-		const StoreVersion copy = *v;
-
-		for (uint32_t walk = next_random(&seed, 4); walk > 0; walk--)
-		{
-			child_expect(version_holds_together(v),
-						 "a pinned version does not hold together");
-			child_expect(memcmp(v, &copy, sizeof(copy)) == 0,
-						 "a pinned version has changed");
-			atomic_fetch_add(&shared->nwalks, 1);
-		}
-		child_expect(lookups_hold_together(v, &seed),
-					 "lookups in a pinned version disagree");
-		store_unpin();
+		hold_for_a_while(&seed);
+		pin_for_a_while(&seed);
 	}
 }
 
@@ -831,6 +906,7 @@ reader_replace(pid_t *pids, uint32_t slot)
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
 		fail_msg("reader ended by itself: %s", shared->fault);
 	atomic_store(&shared->words[slot].epoch, 0);
+	atomic_store(&shared->words[HOLD_WORD(slot)].epoch, 0);
 	pids[slot] = child_start(reader_main, slot);
 }
 
@@ -923,6 +999,7 @@ main(void)
 		T(readers_cannot_write),
 		T(the_writer_shows_to_others),
 		T(misuse_is_fatal),
+		T(holds_last),
 		T(pins_nest),
 		T(retired_memory_waits_for_readers),
 		T(marks_wait_for_readers_of_their_time),

@@ -3,7 +3,7 @@
  *	  The tables on Berkeley DB: round trip, scans, reopening, kill -9 between
  *	  commits, damage on disk.
  */
-/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member common utils/injection utils/guc */
+/* needs: storage/bdb storage/snap storage/ipc storage/lmgr mvcc auth lease member alarm common utils/injection utils/guc */
 #include "server.h"
 
 /* system */

@@ -4,7 +4,7 @@
  *	  it refuses, and what is there after it was killed.  And the data
  *	  directory it works on.
  */
-/* needs: raft raft/worker member apply mvcc lease auth storage/snap storage/ipc storage/lmgr storage/bdb utils/guc utils/injection common */
+/* needs: raft raft/worker member alarm apply mvcc lease auth watch/registry watch/watchtree storage/snap storage/ipc storage/lmgr storage/bdb utils/guc utils/injection common */
 #include "server.h"
 
 /* system */
@@ -28,11 +28,15 @@
 
 /* this layer and below */
 #include "common/logop.h"
+#include "lease/lease.h"
+#include "lease/renewal.h"
 #include "mvcc/mvcc.h"
+#include "mvcc/vlog.h"
 #include "raft/worker.h"
 #include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
 #include "storage/snap/store.h"
+#include "watch/registry.h"
 
 #define PATIENCE_MS 20000
 #define STORE_BYTES ((size_t) 256 * 1024 * 1024)
@@ -367,6 +371,161 @@ test_nonsense_is_refused(void **state)
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* ---- leases ---- */
+
+static ErrCode
+renew(int64_t id, int64_t *ttl_sec)
+{
+	LeaseRenewal renewal = lease_renewal_make(store_pin(), id);
+	Completion	c;
+	ErrCode		error;
+	Buf			payload;
+
+	store_unpin();
+	buf_init(&payload, NULL);
+	lease_renewal_encode(&renewal, &payload);
+	error = ask(SUBMIT_LEASE_RENEW, buf_bytes(&payload), &c);
+	assert_int_equal(c.index, 0);
+	*ttl_sec = c.count;
+	buf_free(&payload);
+	return error;
+}
+
+static ErrCode
+ask_lease(LogOpKind kind, IdentityKind who, int64_t id, int64_t ttl_sec)
+{
+	LogOp		op = {
+		.kind = kind,
+		.identity.kind = who,
+		.lease = {.id = id,.ttl_sec = ttl_sec},
+	};
+
+	return ask_op(&op, NULL);
+}
+
+static ErrCode
+ask_checkpoint(IdentityKind who, int64_t id, int64_t remaining_sec)
+{
+	LeaseCheckpoint rest = {.id = id,.remaining_sec = remaining_sec};
+	LogOp		op = {
+		.kind = LOGOP_LEASE_CHECKPOINT,
+		.identity.kind = who,
+		.checkpoint = {.n = 1,.leases = &rest},
+	};
+
+	return ask_op(&op, NULL);
+}
+
+static void
+test_leases(void **state)
+{
+	LogOp		leased = put_op("k", "1");
+	LogOp		renewal = {.kind = LOGOP_LEASE_RENEW,.lease.id = 1};
+	Completion	c;
+	int64_t		ttl;
+
+	assert_int_equal(ask_lease(LOGOP_LEASE_GRANT, IDENTITY_NONE, 1, 100),
+					 ERR_NONE);
+	assert_int_equal(renew(1, &ttl), ERR_NONE);
+	assert_int_equal(ttl, 100);
+	assert_int_equal(renew(2, &ttl), ERR_NONE);
+	assert_int_equal(ttl, 0);
+	assert_int_equal(ask(SUBMIT_LEASE_RENEW, BYTES_LITERAL("nonsense"), NULL),
+					 ERR_INTERNAL);
+
+	/* only who is marked may speak for the server, and not before the time */
+	assert_int_equal(ask_lease(LOGOP_LEASE_REVOKE, IDENTITY_INTERNAL, 1, 0),
+					 ERR_INTERNAL);
+	assert_int_equal(ask_checkpoint(IDENTITY_INTERNAL, 1, 50), ERR_INTERNAL);
+	assert_int_equal(ask_checkpoint(IDENTITY_NONE, 1, 50),
+					 ERR_PERMISSION_DENIED);
+	control_mark_internal(control_own_slot());
+	assert_int_equal(ask_lease(LOGOP_LEASE_REVOKE, IDENTITY_INTERNAL, 1, 0),
+					 ERR_LEASE_EXIST);
+	assert_int_equal(ask_lease(LOGOP_LEASE_REVOKE, IDENTITY_INTERNAL, 2, 0),
+					 ERR_LEASE_NOT_FOUND);
+
+	/* with a rest in the log a renewal goes through the log */
+	assert_int_equal(ask_checkpoint(IDENTITY_INTERNAL, 1, 50), ERR_NONE);
+	assert_int_equal(renew(1, &ttl), ERR_NONE);
+	assert_int_equal(ttl, LEASE_NEEDS_LOG);
+	assert_int_equal(ask_op(&renewal, &c), ERR_NONE);
+	assert_int_equal(c.count, 100);
+	assert_int_equal(renew(1, &ttl), ERR_NONE);
+	assert_int_equal(ttl, 100);
+
+	/* its time is over: nobody renews it, and its keys go with it */
+	assert_int_equal(ask_lease(LOGOP_LEASE_GRANT, IDENTITY_NONE, 3, 1),
+					 ERR_NONE);
+	leased.put.lease = 3;
+	assert_int_equal(ask_op(&leased, NULL), ERR_NONE);
+	assert_true(holds("k", "1"));
+	usleep(1100000);
+	assert_int_equal(renew(3, &ttl), ERR_NONE);
+	assert_int_equal(ttl, 0);
+	assert_int_equal(ask_lease(LOGOP_LEASE_REVOKE, IDENTITY_INTERNAL, 3, 0),
+					 ERR_NONE);
+	assert_false(holds("k", "1"));
+
+	/* what was granted is there again, what was revoked is not */
+	stop_worker(SIGKILL);
+	start_worker();
+	assert_int_equal(renew(1, &ttl), ERR_NONE);
+	assert_int_equal(ttl, 100);
+	assert_int_equal(renew(3, &ttl), ERR_NONE);
+	assert_int_equal(ttl, 0);
+	assert_int_equal(ask_lease(LOGOP_LEASE_REVOKE, IDENTITY_NONE, 1, 0),
+					 ERR_NONE);
+	assert_true(WIFEXITED(stop_worker(SIGTERM)));
+}
+
+/*
+ * Whoever watches is told of his key only.  An answer to a later put says that
+ * the earlier one has been told.
+ */
+static void
+test_watches(void **state)
+{
+	KeyRange	range = keyrange_make(BYTES_LITERAL("k"), BYTES_EMPTY);
+	LogOp		mine = put_op("k", "1");
+	LogOp		other = put_op("other", "1");
+	const StoreVersion *v;
+	uint64_t	from;
+	Buf			ops;
+
+	buf_init(&ops, NULL);
+	registry_put_op(&ops, REGISTRY_ADD, &range);
+	assert_int_equal(ask(SUBMIT_WATCH, buf_bytes(&ops), NULL), ERR_NONE);
+	assert_int_equal(atomic_load(&store_raft_status()->watch_ranges), 1);
+	assert_int_equal(ask_op(&other, NULL), ERR_NONE);
+	assert_int_equal(ask_op(&other, NULL), ERR_NONE);
+	assert_int_equal(atomic_load(&control_self()->watch_from), 0);
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ask_op(&mine, NULL), ERR_NONE);
+	assert_int_equal(ask_op(&other, NULL), ERR_NONE);
+	from = atomic_exchange(&control_self()->watch_from, 0);
+	assert_true(from > 0);
+	v = store_pin();
+	/* the first of three */
+	assert_true(bytes_equal_cstr(kvversion_key(vlog_get(&v->log, from - 1)),
+								 "k"));
+	assert_int_equal(v->log.end - from + 1, 4);
+	store_unpin();
+
+	ops.len = 0;
+	registry_put_op(&ops, REGISTRY_REMOVE, &range);
+	assert_int_equal(ask(SUBMIT_WATCH, buf_bytes(&ops), NULL), ERR_NONE);
+	assert_int_equal(atomic_load(&store_raft_status()->watch_ranges), 0);
+	assert_int_equal(ask_op(&mine, NULL), ERR_NONE);
+	assert_int_equal(ask_op(&other, NULL), ERR_NONE);
+	assert_int_equal(atomic_load(&control_self()->watch_from), 0);
+	assert_int_equal(ask(SUBMIT_WATCH, BYTES_LITERAL("nonsense"), NULL),
+					 ERR_INTERNAL);
+	buf_free(&ops);
+	assert_true(WIFEXITED(stop_worker(SIGTERM)));
+}
+
 static void
 test_restart(void **state)
 {
@@ -445,6 +604,8 @@ main(void)
 		cmocka_unit_test(test_lock),
 		WORKER_TEST(test_answers),
 		WORKER_TEST(test_nonsense_is_refused),
+		WORKER_TEST(test_leases),
+		WORKER_TEST(test_watches),
 		WORKER_TEST(test_restart),
 		WORKER_TEST(test_many_at_once),
 	};

@@ -33,10 +33,12 @@
 
 /*
  * The shortest encodings, against which counts are checked before arrays are
- * made: range 2, two numbers, number, value; and kind and an empty txn.
+ * made: range 2, two numbers, number, value; kind and an empty txn; a
+ * checkpoint's two numbers.
  */
 #define COMPARE_MIN_BYTES 6
 #define KVOP_MIN_BYTES 4
+#define CHECKPOINT_MIN_BYTES 2
 
 enum
 {
@@ -54,7 +56,10 @@ enum
 	DELETE_ALL_FLAGS = 1,
 
 	USER_NO_PASSWORD = 1,
-	USER_ALL_FLAGS = 1
+	USER_ALL_FLAGS = 1,
+
+	ALARM_IS_ON = 1,
+	ALARM_ALL_FLAGS = 1
 };
 
 typedef struct Decoder
@@ -77,6 +82,7 @@ static void put_put(Buf *out, const PutOp *op);
 static void put_range(Buf *out, const RangeOp *op);
 static void put_delete(Buf *out, const DeleteOp *op);
 static void put_compare(Buf *out, const CompareOp *op);
+static void put_checkpoint(Buf *out, const LogOp *op);
 static void put_keyrange(Buf *out, const KeyRange *range);
 static void put_int(Buf *out, int64_t v);
 
@@ -88,6 +94,7 @@ static bool get_put(Decoder *d, PutOp *op);
 static bool get_range(Decoder *d, RangeOp *op);
 static bool get_delete(Decoder *d, DeleteOp *op);
 static bool get_compare(Decoder *d, CompareOp *op);
+static bool get_checkpoint(Decoder *d, LogOp *op);
 static bool get_identity(Decoder *d, Identity *identity);
 static bool get_keyrange(Decoder *d, KeyRange *range);
 static bool get_bytes(Decoder *d, Bytes *b);
@@ -158,6 +165,17 @@ put_operation(Buf *out, const LogOp *op)
 		case LOGOP_COMPACT:
 			put_int(out, op->compact_revision);
 			break;
+		case LOGOP_LEASE_GRANT:
+			put_int(out, op->lease.id);
+			put_int(out, op->lease.ttl_sec);
+			break;
+		case LOGOP_LEASE_REVOKE:
+		case LOGOP_LEASE_RENEW:
+			put_int(out, op->lease.id);
+			break;
+		case LOGOP_LEASE_CHECKPOINT:
+			put_checkpoint(out, op);
+			break;
 		case LOGOP_AUTH_ENABLE:
 		case LOGOP_AUTH_DISABLE:
 			break;
@@ -202,6 +220,14 @@ put_operation(Buf *out, const LogOp *op)
 			buf_put_bytes(out, op->member.name);
 			buf_put_bytes(out, op->member.client_urls);
 			buf_put_bytes(out, op->member.peer_urls);
+			break;
+		case LOGOP_ALARM:
+			buf_put_u8(out, op->alarm.is_on ? ALARM_IS_ON : 0);
+			buf_put_varint(out, op->alarm.member_id);
+			buf_put_varint(out, op->alarm.type);
+			break;
+		case LOGOP_QUOTA_REACHED:
+			buf_put_varint(out, op->alarm.member_id);
 			break;
 	}
 }
@@ -296,6 +322,17 @@ put_compare(Buf *out, const CompareOp *op)
 }
 
 static void
+put_checkpoint(Buf *out, const LogOp *op)
+{
+	buf_put_varint(out, op->checkpoint.n);
+	for (uint32_t i = 0; i < op->checkpoint.n; i++)
+	{
+		put_int(out, op->checkpoint.leases[i].id);
+		put_int(out, op->checkpoint.leases[i].remaining_sec);
+	}
+}
+
+static void
 put_keyrange(Buf *out, const KeyRange *range)
 {
 	buf_put_u8(out, (uint8_t) range->kind);
@@ -328,6 +365,14 @@ get_operation(Decoder *d, LogOp *op)
 			return get_txn(d, &op->txn, 1);
 		case LOGOP_COMPACT:
 			return get_int(d, &op->compact_revision);
+		case LOGOP_LEASE_GRANT:
+			return get_int(d, &op->lease.id) &&
+				get_int(d, &op->lease.ttl_sec);
+		case LOGOP_LEASE_REVOKE:
+		case LOGOP_LEASE_RENEW:
+			return get_int(d, &op->lease.id);
+		case LOGOP_LEASE_CHECKPOINT:
+			return get_checkpoint(d, op);
 		case LOGOP_AUTH_ENABLE:
 		case LOGOP_AUTH_DISABLE:
 			return true;
@@ -367,6 +412,14 @@ get_operation(Decoder *d, LogOp *op)
 				get_bytes(d, &op->member.name) &&
 				get_bytes(d, &op->member.client_urls) &&
 				get_bytes(d, &op->member.peer_urls);
+		case LOGOP_ALARM:
+			if (!get_flags(d, ALARM_ALL_FLAGS, &flags))
+				return false;
+			op->alarm.is_on = (flags & ALARM_IS_ON) != 0;
+			return get_uint(d, &op->alarm.member_id) &&
+				get_uint32(d, &op->alarm.type);
+		case LOGOP_QUOTA_REACHED:
+			return get_uint(d, &op->alarm.member_id);
 	}
 	return false;
 }
@@ -485,6 +538,28 @@ get_compare(Decoder *d, CompareOp *op)
 	return get_keyrange(d, &op->range) && get_uint32(d, &op->result) &&
 		get_uint32(d, &op->target) && get_int(d, &op->number) &&
 		get_bytes(d, &op->value);
+}
+
+static bool
+get_checkpoint(Decoder *d, LogOp *op)
+{
+	uint32_t	n;
+
+	if (!get_count(d, CHECKPOINT_MIN_BYTES, &n))
+		return false;
+	op->checkpoint.n = n;
+	op->checkpoint.leases = NULL;
+	if (n > 0)
+		op->checkpoint.leases =
+			mcx_alloc0(d->mcx, n * sizeof(*op->checkpoint.leases));
+	for (uint32_t i = 0; i < n; i++)
+	{
+		LeaseCheckpoint *lease = &op->checkpoint.leases[i];
+
+		if (!get_int(d, &lease->id) || !get_int(d, &lease->remaining_sec))
+			return false;
+	}
+	return true;
 }
 
 static bool

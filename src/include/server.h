@@ -29,6 +29,8 @@
  * "version", because clients switch features on by it.
  */
 #define ETCD_API_VERSION	"3.5.33"
+/* the version of a cluster whose members all are of that release */
+#define ETCD_CLUSTER_VERSION	"3.5.0"
 
 #define likely(x)	__builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

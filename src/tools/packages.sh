@@ -5,11 +5,15 @@
 
 PACKAGES_BUILD="gcc make libc6-dev pkg-config libssl-dev libdb5.3-dev
 	libargon2-dev libconfig-dev libnghttp2-dev libprotobuf-c-dev
-	protobuf-c-compiler libisal-dev zlib1g-dev"
+	protobuf-c-compiler libisal-dev zlib1g-dev libjansson-dev
+	libhttp-parser-dev"
 PACKAGES_SHOW="etcd-client"
 PACKAGES_TEST="git perl etcd-client etcd-server openssl libcmocka-dev curl
 	python3 python3-grpcio python3-protobuf protobuf-compiler clang-14
 	libclang-rt-14-dev nghttp2-client"
+# what regress/clients tries; prepare_postgresql first, and install_npm
+PACKAGES_CLIENTS="etcd-client etcd-server python3-etcd3 python3-etcd3gw curl
+	postgresql-15 patroni python3-psycopg2"
 
 say() {
 	printf '== %s\n' "$*"
@@ -63,6 +67,20 @@ install_packages() {
 	local status=$?
 	[ -n "$made" ] && rm -f $policy
 	[ $status -eq 0 ] || exit $status
+}
+
+# PostgreSQL's programs without the cluster that its package makes and starts.
+prepare_postgresql() {
+	have_package postgresql-15 && return
+	install_packages postgresql-common
+	sed -i 's/^#*[[:space:]]*create_main_cluster.*/create_main_cluster = false/' \
+		/etc/postgresql-common/createcluster.conf
+}
+
+# npm comes with nodejs or as a package of its own, which excludes the former
+install_npm() {
+	command -v npm >/dev/null && command -v node >/dev/null && return
+	install_packages nodejs npm
 }
 
 # The apt source of this Debian release, taken from the machine's own files,

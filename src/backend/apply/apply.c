@@ -12,9 +12,10 @@
  * it was applied.
  *
  * What changes goes three ways: into the draft, as rows to Berkeley DB
- * (through ApplyPersist), and as an answer to whoever waits.  The token cache
- * is the one thing changed outside the draft; it belongs to this machine, is
- * not replicated state, and nothing here reads it.
+ * (through ApplyPersist), and as an answer to whoever waits.  Two things are
+ * changed outside the draft, the token cache and the clocks of leases; they
+ * belong to this machine, are not replicated state, and nothing here decides
+ * by them.
  *
  * The quota is not looked at: a member over its quota must do what the others
  * do.  The command station refuses before proposing.
@@ -24,15 +25,18 @@
 #include "server.h"
 
 /* lib and utils */
+#include "utils/clock.h"
 #include "utils/elog.h"
 #include "utils/injection.h"
 
 /* this layer and below */
+#include "alarm/alarm.h"
 #include "apply/apply.h"
 #include "auth/authorize.h"
 #include "auth/authstate.h"
 #include "auth/token.h"
 #include "common/logop.h"
+#include "lease/lease.h"
 #include "mvcc/mvcc.h"
 #include "member/member.h"
 #include "storage/bdb/kvrecord.h"
@@ -41,6 +45,12 @@
 
 /* keys looked at and versions removed in one idle step: about 1 ms */
 #define IDLE_STEP_KEYS 1000
+/*
+ * Retired bytes from which a batch looks for what can be freed: that means a
+ * look at the slots of all processes, which costs more than a small batch.  The
+ * rest is freed when nothing else is to do.
+ */
+#define RECLAIM_BYTES ((size_t) 256 * 1024)
 
 struct ApplyState
 {
@@ -68,13 +78,22 @@ static ErrCode entry_execute(ApplyState *apply, Entry *entry);
 static ErrCode entry_authorize(ApplyState *apply, const Entry *entry);
 static ErrCode entry_dispatch(ApplyState *apply, Entry *entry);
 static ErrCode apply_kv(ApplyState *apply, Entry *entry);
+static ErrCode apply_lease_grant(ApplyState *apply, Entry *entry);
+static ErrCode apply_lease_revoke(ApplyState *apply, Entry *entry);
+static ErrCode apply_lease_renew(ApplyState *apply, Entry *entry);
+static void apply_lease_checkpoint(ApplyState *apply, const Entry *entry);
+static void lease_remaining(ApplyState *apply, int64_t id,
+							int64_t remaining_sec);
 static ErrCode apply_authenticate(ApplyState *apply, const Entry *entry);
 static void apply_member_publish(ApplyState *apply, const Entry *entry);
+static void apply_alarm(ApplyState *apply, const Entry *entry);
+static void raise_alarm(ApplyState *apply, uint64_t member_id, uint32_t type);
 static void result_set_body(ApplyResult *result, const Buf *fields);
 static void count_kv(LogOpKind kind);
 
 static void persist_version(void *arg, const KvVersion *kv);
 static void persist_version_removed(void *arg, const KvVersion *kv);
+static void persist_lease(ApplyState *apply, int64_t id);
 static void persist_user(void *arg, Bytes name, const UserEntry *user);
 static void persist_role(void *arg, Bytes name, const RoleEntry *role);
 static void persist_auth(void *arg, const StoreVersion *draft);
@@ -164,18 +183,21 @@ apply_batch_end(ApplyState *apply)
 	Assert(apply->draft != NULL);
 	apply->draft = NULL;
 	store_publish();
-	store_reclaim();
+	if (store_bytes_retired() >= RECLAIM_BYTES)
+		store_reclaim();
 }
 
 bool
 apply_idle_step(ApplyState *apply)
 {
+	int64_t		kept_revision = store_draft()->log.kept_revision;
 	bool		done;
 
 	Assert(apply->draft == NULL);
 	apply->nremoved = 0;
 	done = mvcc_compact_step(store_draft(), IDLE_STEP_KEYS, &apply->on_removed);
-	if (apply->nremoved > 0)
+	if (apply->nremoved > 0 ||
+		store_draft()->log.kept_revision != kept_revision)
 	{
 		(void) INJECTION_POINT("compact-step");
 		store_publish();
@@ -205,6 +227,9 @@ entry_execute(ApplyState *apply, Entry *entry)
 {
 	ErrCode		error = entry_authorize(apply, entry);
 
+	/* an alarm is state, unlike the quota */
+	if (error == ERR_NONE)
+		error = alarm_check(apply->draft, &entry->op);
 	if (error != ERR_NONE)
 		return error;
 	return entry_dispatch(apply, entry);
@@ -232,6 +257,15 @@ entry_dispatch(ApplyState *apply, Entry *entry)
 		case LOGOP_COMPACT:
 			return mvcc_compact_begin(apply->draft,
 									  entry->op.compact_revision);
+		case LOGOP_LEASE_GRANT:
+			return apply_lease_grant(apply, entry);
+		case LOGOP_LEASE_REVOKE:
+			return apply_lease_revoke(apply, entry);
+		case LOGOP_LEASE_RENEW:
+			return apply_lease_renew(apply, entry);
+		case LOGOP_LEASE_CHECKPOINT:
+			apply_lease_checkpoint(apply, entry);
+			return ERR_NONE;
 		case LOGOP_AUTH_ENABLE:
 		case LOGOP_AUTH_DISABLE:
 		case LOGOP_USER_ADD:
@@ -248,6 +282,12 @@ entry_dispatch(ApplyState *apply, Entry *entry)
 			return apply_authenticate(apply, entry);
 		case LOGOP_MEMBER_PUBLISH:
 			apply_member_publish(apply, entry);
+			return ERR_NONE;
+		case LOGOP_ALARM:
+			apply_alarm(apply, entry);
+			return ERR_NONE;
+		case LOGOP_QUOTA_REACHED:
+			raise_alarm(apply, entry->op.alarm.member_id, ALARM_NO_SPACE);
 			return ERR_NONE;
 	}
 	/* the decoder lets no other kind through */
@@ -284,6 +324,71 @@ apply_kv(ApplyState *apply, Entry *entry)
 	if (error == ERR_NONE)
 		count_kv(op->kind);
 	return error;
+}
+
+static ErrCode
+apply_lease_grant(ApplyState *apply, Entry *entry)
+{
+	int64_t		id = entry->op.lease.id;
+	ErrCode		error = lease_grant(apply->draft, id, entry->op.lease.ttl_sec);
+
+	if (error != ERR_NONE)
+		return error;
+	persist_lease(apply, id);
+	counter_add(COUNTER_LEASES_GRANTED, 1);
+	return ERR_NONE;
+}
+
+/* its keys go with it, in one revision */
+static ErrCode
+apply_lease_revoke(ApplyState *apply, Entry *entry)
+{
+	int64_t		id = entry->op.lease.id;
+	MvccWrite	w;
+
+	if (!lease_exists(apply->draft, id))
+		return ERR_LEASE_NOT_FOUND;
+	mvcc_write_begin(&w, apply->draft, &apply->on_version, apply->scratch);
+	entry->result->count = mvcc_revoke_lease(&w, id);
+	mvcc_write_end(&w);
+	persist_lease(apply, id);
+	counter_add(COUNTER_LEASES_REVOKED, 1);
+	if (entry->op.identity.kind == IDENTITY_INTERNAL)
+		counter_add(COUNTER_LEASES_EXPIRED, 1);
+	return ERR_NONE;
+}
+
+/*
+ * What a checkpoint had cut is whole again.  The answer is the time that this
+ * member's clock has for it, 0 if that had run out before.
+ */
+static ErrCode
+apply_lease_renew(ApplyState *apply, Entry *entry)
+{
+	const LeaseEntry *lease;
+
+	lease_remaining(apply, entry->op.lease.id, 0);
+	lease = lease_find(apply->draft, entry->op.lease.id);
+	if (lease == NULL)
+		return ERR_LEASE_NOT_FOUND;
+	entry->result->count = lease_renew(lease, clock_monotonic_ms());
+	return ERR_NONE;
+}
+
+/* for those that are still there */
+static void
+apply_lease_checkpoint(ApplyState *apply, const Entry *entry)
+{
+	for (uint32_t i = 0; i < entry->op.checkpoint.n; i++)
+		lease_remaining(apply, entry->op.checkpoint.leases[i].id,
+						entry->op.checkpoint.leases[i].remaining_sec);
+}
+
+static void
+lease_remaining(ApplyState *apply, int64_t id, int64_t remaining_sec)
+{
+	if (lease_set_remaining(apply->draft, id, remaining_sec))
+		persist_lease(apply, id);
 }
 
 /*
@@ -333,6 +438,46 @@ apply_member_publish(ApplyState *apply, const Entry *entry)
 	record_put(apply, TABLE_MEMBER, bytes_make(key, sizeof(key)));
 }
 
+/*
+ * As etcd: raising one that is on already answers it again, clearing one that
+ * is not on answers nothing, and neither is an error.
+ */
+static void
+apply_alarm(ApplyState *apply, const Entry *entry)
+{
+	const LogOp *op = &entry->op;
+	uint64_t	member_id = op->alarm.member_id;
+	uint32_t	type = op->alarm.type;
+	uint8_t		key[ALARM_KEY_BYTES];
+
+	if (type != ALARM_NO_SPACE && type != ALARM_CORRUPT)
+		return;
+	if (op->alarm.is_on)
+		raise_alarm(apply, member_id, type);
+	else
+	{
+		if (!alarm_clear(apply->draft, member_id, type))
+			return;
+		alarm_key(member_id, type, key);
+		apply->persist.remove(apply->persist.arg, TABLE_ALARM,
+							  bytes_make(key, sizeof(key)));
+	}
+	if (entry->out != NULL)
+		alarm_put_field(entry->out, ALARM_RESPONSE_ALARMS, member_id, type);
+}
+
+static void
+raise_alarm(ApplyState *apply, uint64_t member_id, uint32_t type)
+{
+	uint8_t		key[ALARM_KEY_BYTES];
+
+	if (!alarm_raise(apply->draft, member_id, type))
+		return;
+	alarm_key(member_id, type, key);
+	buf_put_u8(record_begin(apply), TABLES_RECORD_VERSION);
+	record_put(apply, TABLE_ALARM, bytes_make(key, sizeof(key)));
+}
+
 static void
 result_set_body(ApplyResult *result, const Buf *fields)
 {
@@ -377,6 +522,24 @@ persist_version_removed(void *arg, const KvVersion *kv)
 	kvrecord_key(kv->mod_revision, kv->sub_revision, key);
 	apply->persist.remove(apply->persist.arg, TABLE_KEY,
 						  bytes_make(key, sizeof(key)));
+}
+
+/* as it is in the draft, or not any more */
+static void
+persist_lease(ApplyState *apply, int64_t id)
+{
+	const LeaseEntry *lease = lease_find(apply->draft, id);
+	uint8_t		key[LEASE_KEY_BYTES];
+
+	lease_key(id, key);
+	if (lease == NULL)
+	{
+		apply->persist.remove(apply->persist.arg, TABLE_LEASE,
+							  bytes_make(key, sizeof(key)));
+		return;
+	}
+	lease_encode(lease, record_begin(apply));
+	record_put(apply, TABLE_LEASE, bytes_make(key, sizeof(key)));
 }
 
 static void

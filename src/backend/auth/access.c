@@ -77,6 +77,17 @@ access_add_logop(AccessList *list, const LogOp *op)
 		case LOGOP_TXN:
 			add_txn(list, &op->txn, 1);
 			return;
+		case LOGOP_LEASE_GRANT:
+			access_add(list, NEED_IDENTITY);
+			return;
+		case LOGOP_LEASE_REVOKE:
+		case LOGOP_LEASE_RENEW:
+			access_add(list, NEED_IDENTITY);
+			access_add_lease(list, NEED_LEASE_WRITE, op->lease.id);
+			return;
+		case LOGOP_LEASE_CHECKPOINT:
+			access_add(list, NEED_INTERNAL);
+			return;
 		case LOGOP_COMPACT:
 		case LOGOP_AUTH_ENABLE:
 		case LOGOP_AUTH_DISABLE:
@@ -89,11 +100,16 @@ access_add_logop(AccessList *list, const LogOp *op)
 		case LOGOP_ROLE_DELETE:
 		case LOGOP_ROLE_GRANT_PERMISSION:
 		case LOGOP_ROLE_REVOKE_PERMISSION:
+		case LOGOP_ALARM:
 			access_add(list, NEED_ADMIN);
 			return;
 		case LOGOP_AUTHENTICATE:
 			/* the password is the right */
 			access_add(list, NEED_NOBODY);
+			return;
+		case LOGOP_QUOTA_REACHED:
+			/* a backend says so for whoever was allowed to write */
+			access_add(list, NEED_IDENTITY);
 			return;
 		case LOGOP_MEMBER_PUBLISH:
 			access_add(list, NEED_INTERNAL);

@@ -58,6 +58,11 @@ static void caller_fini(Caller *caller);
 static ErrCode check_op(Caller *caller, const AccessOp *op);
 static ErrCode check_user_op(Caller *caller, const AccessOp *op);
 static void collect_roles(Caller *caller);
+static bool covers_every_lease(Caller *caller);
+static bool covers_lease(Caller *caller, AccessNeed need,
+						 const LeaseEntry *lease);
+static PermReach furthest_reach(const PermTree *const *trees, uint32_t n,
+								Bytes key);
 static ErrCode allowed_if(bool condition);
 
 ErrCode
@@ -174,12 +179,10 @@ check_user_op(Caller *caller, const AccessOp *op)
 			return allowed_if(user_has_role(user, op->name));
 		case NEED_LEASE_WRITE:
 		case NEED_LEASE_READ:
-
-			/*
-			 * Nothing hangs on a lease that does not exist.  What hangs on one
-			 * that does is not kept yet (lease.h), so it cannot be checked.
-			 */
-			return allowed_if(!lease_exists(caller->v, op->lease));
+			return allowed_if(covers_lease(caller, op->need,
+										   lease_find(caller->v, op->lease)));
+		case NEED_EVERY_LEASE_READ:
+			return allowed_if(covers_every_lease(caller));
 		case NEED_NOBODY:
 		case NEED_ADMIN:
 		case NEED_INTERNAL:
@@ -187,6 +190,87 @@ check_user_op(Caller *caller, const AccessOp *op)
 			break;
 	}
 	return ERR_PERMISSION_DENIED;
+}
+
+static bool
+covers_every_lease(Caller *caller)
+{
+	CowCursor	cursor;
+	const CowItem *item;
+
+	for (item = cowtree_seek(&caller->v->leases, &cursor, BYTES_EMPTY);
+		 item != NULL; item = cowtree_next(&cursor))
+	{
+		if (!covers_lease(caller, NEED_LEASE_READ, lease_from_item(item)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * All keys of a lease; nothing hangs on one that does not exist.  Where a
+ * grant covers a key, the walk goes on behind the end of that grant, so it
+ * costs a step for each grant that is needed and not for each key.
+ */
+static bool
+covers_lease(Caller *caller, AccessNeed need, const LeaseEntry *lease)
+{
+	const PermTree *const *trees;
+	LeaseKeyCursor cursor;
+	const KvVersion *kv;
+
+	if (lease == NULL)
+		return true;
+	collect_roles(caller);
+	trees = need == NEED_LEASE_WRITE ? caller->roles.write :
+		caller->roles.read;
+	kv = lease_keys_seek(lease, &cursor, BYTES_EMPTY);
+	while (kv != NULL)
+	{
+		Bytes		key = kvversion_key(kv);
+		PermReach	reach = furthest_reach(trees, caller->roles.n, key);
+
+		if (reach.kind == REACH_NOTHING)
+			return false;
+		if (reach.kind == REACH_OPEN)
+			return true;
+		if (bytes_equal(reach.end, key))
+			kv = lease_keys_next(&cursor);
+		else
+			kv = lease_keys_seek(lease, &cursor, reach.end);
+		/* the end of a grant of one key lies behind that key */
+		if (kv != NULL && reach.end_plus_zero &&
+			bytes_equal(kvversion_key(kv), reach.end))
+			kv = lease_keys_next(&cursor);
+	}
+	return true;
+}
+
+/* how far grants that hold the key reach; REACH_NOTHING: none holds it */
+static PermReach
+furthest_reach(const PermTree *const *trees, uint32_t n, Bytes key)
+{
+	PermReach	best = {.kind = REACH_NOTHING};
+
+	for (uint32_t i = 0; i < n && best.kind != REACH_OPEN; i++)
+	{
+		PermReach	reach = permtree_reach(trees[i], key, false);
+		int			c;
+
+		if (reach.kind == REACH_OPEN)
+			best = reach;
+		if (reach.kind != REACH_END)
+			continue;
+		c = bytes_compare(reach.end, key);
+		/* it ends before the key, or where the key begins */
+		if (c < 0 || (c == 0 && !reach.end_plus_zero))
+			continue;
+		c = best.kind == REACH_NOTHING ? 1 :
+			bytes_compare(reach.end, best.end);
+		if (c > 0 || (c == 0 && reach.end_plus_zero))
+			best = reach;
+	}
+	return best;
 }
 
 /* a role that does not exist (root need not) gives nothing */

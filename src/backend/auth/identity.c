@@ -17,8 +17,11 @@
 #include "auth/identity.h"
 #include "auth/token.h"
 
+static ErrCode resolve(const StoreVersion *v, const Credentials *credentials,
+					   MemContext *mcx, Identity *identity, int64_t *until_ms);
 static ErrCode resolve_token(const StoreVersion *v, Bytes token,
-							 MemContext *mcx, Identity *identity);
+							 MemContext *mcx, Identity *identity,
+							 int64_t *until_ms);
 static void identity_set(Identity *identity, IdentityKind kind,
 						 const UserEntry *user, MemContext *mcx);
 
@@ -26,13 +29,29 @@ ErrCode
 identity_resolve(const StoreVersion *v, const Credentials *credentials,
 				 MemContext *mcx, Identity *identity)
 {
+	return resolve(v, credentials, mcx, identity, NULL);
+}
+
+ErrCode
+identity_check(const StoreVersion *v, const Credentials *credentials,
+			   MemContext *mcx, Identity *identity, int64_t *until_ms)
+{
+	*until_ms = INT64_MAX;
+	return resolve(v, credentials, mcx, identity, until_ms);
+}
+
+/* until_ms NULL: a token is used, not just looked at */
+static ErrCode
+resolve(const StoreVersion *v, const Credentials *credentials,
+		MemContext *mcx, Identity *identity, int64_t *until_ms)
+{
 	const UserEntry *user;
 
 	*identity = (Identity) {.kind = IDENTITY_NONE};
 	if (!v->auth_enabled)
 		return ERR_NONE;
 	if (credentials->has_token)
-		return resolve_token(v, credentials->token, mcx, identity);
+		return resolve_token(v, credentials->token, mcx, identity, until_ms);
 	user = auth_user(v, credentials->common_name);
 	if (user != NULL)
 		identity_set(identity, IDENTITY_CN, user, mcx);
@@ -41,13 +60,16 @@ identity_resolve(const StoreVersion *v, const Credentials *credentials,
 
 static ErrCode
 resolve_token(const StoreVersion *v, Bytes token, MemContext *mcx,
-			  Identity *identity)
+			  Identity *identity, int64_t *until_ms)
 {
 	TokenInfo	info;
 	const UserEntry *user;
+	bool		is_good = token.len > 0;
 
-	if (token.len == 0 || !token_cache_lookup(token, &info) ||
-		info.user_len > sizeof(info.user))
+	if (is_good)
+		is_good = until_ms == NULL ? token_cache_lookup(token, &info) :
+			token_cache_peek(token, &info, until_ms);
+	if (!is_good || info.user_len > sizeof(info.user))
 		return ERR_INVALID_AUTH_TOKEN;
 	user = auth_user(v, bytes_make(info.user, info.user_len));
 	if (user == NULL || user->cred_rev != info.cred_rev)

@@ -43,7 +43,7 @@ answer_pinned_need(Request *req, AccessNeed need, Bytes name, AnswerFn answer)
 int64_t
 answer_deadline_ms(const Request *req)
 {
-	int64_t		deadline = clock_monotonic_ms() + guc_snapshot_max_age;
+	int64_t		deadline = clock_coarse_ms() + guc_snapshot_max_age;
 
 	if (req->deadline_ms > 0 && req->deadline_ms < deadline)
 		return req->deadline_ms;

@@ -1,6 +1,20 @@
 /*
  * cluster.c
- *	  MemberList.
+ *	  Members: the list, and what one node can say to changes.
+ *
+ * This release has no peers.  A member that is added would never answer, and
+ * with two voters of which one is silent nothing could be written any more; a
+ * learner would never get a byte.  So all changes that would need another
+ * process are refused, with the answer that etcd gives for the reason:
+ *
+ *	add a voter		not enough started members (strict reconfiguration check)
+ *	add a learner	too many learners: the greatest number is none
+ *	remove			not enough started members: the last voter stays
+ *	update			our own: peer URLs would be told to nobody
+ *	promote			it is no learner
+ *
+ * Before that comes what etcd finds out before: bad URLs, URLs that are taken,
+ * members that are not there.
  */
 #include "server.h"
 
@@ -9,6 +23,7 @@
 
 /* lib and utils */
 #include "lib/pbwire.h"
+#include "utils/errcodes.h"
 
 /* this layer and below */
 #include "command/answer.h"
@@ -27,6 +42,26 @@ enum
 	MEMBER_IS_LEARNER = 5
 };
 
+/* gRPC code Unknown: what etcd's table says never reaches the wire (7.2) */
+#define CODE_UNKNOWN 2
+
+/* Judge and answer on the version; the caller has the right. */
+typedef ReqResult (*ChangeFn) (Request *req, const StoreVersion *v);
+
+static ReqResult change_member(Request *req, ChangeFn change);
+static ReqResult member_add(Request *req, const StoreVersion *v);
+static ReqResult member_remove(Request *req, const StoreVersion *v);
+static ReqResult member_update(Request *req, const StoreVersion *v);
+static ReqResult member_promote(Request *req, const StoreVersion *v);
+static ReqResult fail_not_enough_started(Request *req);
+static bool find_member(const StoreVersion *v, uint64_t id, MemberInfo *info);
+static bool url_is_taken(const StoreVersion *v, Bytes url);
+static bool list_has_url(Bytes list, Bytes url);
+static bool list_is_same(Bytes list, char *const *urls, size_t n);
+static Bytes next_url(Bytes *list);
+static bool urls_are_sound(char *const *urls, size_t n);
+static bool url_is_sound(const char *url);
+
 static ReqResult member_list_at_point(Request *req);
 static ErrCode member_list_answer(Request *req, const StoreVersion *v);
 static void put_member(Buf *out, const MemberInfo *member);
@@ -42,6 +77,231 @@ command_member_list(Request *req)
 		return member_list_at_point(req);
 	return request_read_barrier(req, member_list_at_point);
 }
+
+ReqResult
+command_member_add(Request *req)
+{
+	const Etcdserverpb__MemberAddRequest *message = req->message;
+
+	if (!urls_are_sound(message->peerurls, message->n_peerurls))
+		return request_fail(req, ERR_MEMBER_BAD_URLS);
+	return change_member(req, member_add);
+}
+
+ReqResult
+command_member_remove(Request *req)
+{
+	return change_member(req, member_remove);
+}
+
+ReqResult
+command_member_update(Request *req)
+{
+	return change_member(req, member_update);
+}
+
+ReqResult
+command_member_promote(Request *req)
+{
+	return change_member(req, member_promote);
+}
+
+/* ---- changes ---- */
+
+static ReqResult
+change_member(Request *req, ChangeFn change)
+{
+	const StoreVersion *v = store_pin();
+	AccessList	access;
+	ErrCode		error;
+	ReqResult	result;
+
+	access_init(&access, req->mcx);
+	access_add(&access, NEED_ADMIN);
+	error = request_authorize(req, v, &access);
+	result = error != ERR_NONE ? request_fail(req, error) : change(req, v);
+	store_unpin();
+	return result;
+}
+
+static ReqResult
+member_add(Request *req, const StoreVersion *v)
+{
+	const Etcdserverpb__MemberAddRequest *message = req->message;
+
+	for (size_t i = 0; i < message->n_peerurls; i++)
+	{
+		if (url_is_taken(v, bytes_from_cstr(message->peerurls[i])))
+			return request_fail(req, ERR_PEER_URL_EXIST);
+	}
+	if (message->islearner)
+		return request_fail(req, ERR_TOO_MANY_LEARNERS);
+	return fail_not_enough_started(req);
+}
+
+static ReqResult
+member_remove(Request *req, const StoreVersion *v)
+{
+	const Etcdserverpb__MemberRemoveRequest *message = req->message;
+	MemberInfo	member;
+
+	if (!find_member(v, message->id, &member))
+		return request_fail(req, ERR_MEMBER_NOT_FOUND);
+	return fail_not_enough_started(req);
+}
+
+/* URLs that are what they were are no change */
+static ReqResult
+member_update(Request *req, const StoreVersion *v)
+{
+	const Etcdserverpb__MemberUpdateRequest *message = req->message;
+	MemberInfo	member;
+	ErrCode		error;
+
+	if (!find_member(v, message->id, &member))
+		return request_fail(req, ERR_MEMBER_NOT_FOUND);
+	if (!urls_are_sound(message->peerurls, message->n_peerurls))
+		return request_fail(req, ERR_MEMBER_BAD_URLS);
+	if (!list_is_same(member.peer_urls, message->peerurls,
+					  message->n_peerurls))
+		return request_fail(req, ERR_NO_PEERS);
+	error = member_list_answer(req, v);
+	return error == ERR_NONE ? REQ_DONE : request_fail(req, error);
+}
+
+static ReqResult
+member_promote(Request *req, const StoreVersion *v)
+{
+	const Etcdserverpb__MemberPromoteRequest *message = req->message;
+	MemberInfo	member;
+
+	if (!find_member(v, message->id, &member))
+		return request_fail(req, ERR_MEMBER_NOT_FOUND);
+	return request_fail(req, member.is_learner ? ERR_LEARNER_NOT_READY :
+						ERR_MEMBER_NOT_LEARNER);
+}
+
+static ReqResult
+fail_not_enough_started(Request *req)
+{
+	return request_fail_text(req, ERR_MEMBER_NOT_ENOUGH_STARTED, CODE_UNKNOWN,
+							 "%s",
+							 err_info(ERR_MEMBER_NOT_ENOUGH_STARTED)->text);
+}
+
+static bool
+find_member(const StoreVersion *v, uint64_t id, MemberInfo *info)
+{
+	CowCursor	cursor;
+	const CowItem *item;
+
+	for (item = cowtree_seek(&v->members, &cursor, BYTES_EMPTY); item != NULL;
+		 item = cowtree_next(&cursor))
+	{
+		*info = member_info(container_of(item, MemberEntry, item));
+		if (info->id == id)
+			return true;
+	}
+	return false;
+}
+
+static bool
+url_is_taken(const StoreVersion *v, Bytes url)
+{
+	CowCursor	cursor;
+	const CowItem *item;
+
+	for (item = cowtree_seek(&v->members, &cursor, BYTES_EMPTY); item != NULL;
+		 item = cowtree_next(&cursor))
+	{
+		MemberInfo	member = member_info(container_of(item, MemberEntry, item));
+
+		if (list_has_url(member.peer_urls, url))
+			return true;
+	}
+	return false;
+}
+
+static bool
+list_has_url(Bytes list, Bytes url)
+{
+	while (list.len > 0)
+	{
+		if (bytes_equal(next_url(&list), url))
+			return true;
+	}
+	return false;
+}
+
+/* in any order */
+static bool
+list_is_same(Bytes list, char *const *urls, size_t n)
+{
+	Bytes		rest = list;
+	size_t		nlist = 0;
+
+	for (; rest.len > 0; nlist++)
+		(void) next_url(&rest);
+	if (nlist != n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+	{
+		if (!list_has_url(list, bytes_from_cstr(urls[i])))
+			return false;
+	}
+	return true;
+}
+
+/* the first of a list with commas; the list becomes the rest */
+static Bytes
+next_url(Bytes *list)
+{
+	const uint8_t *comma = memchr(list->data, ',', list->len);
+	size_t		n = comma == NULL ? list->len : (size_t) (comma - list->data);
+	Bytes		url = bytes_make(list->data, n);
+
+	if (comma != NULL)
+		n++;
+	*list = bytes_make(list->data + n, list->len - n);
+	return url;
+}
+
+static bool
+urls_are_sound(char *const *urls, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		if (!url_is_sound(urls[i]))
+			return false;
+	}
+	return n > 0;
+}
+
+/* scheme://host:port without a path, as etcd wants it */
+static bool
+url_is_sound(const char *url)
+{
+	static const char *const schemes[] = {
+		"http://", "https://", "unix://", "unixs://",
+	};
+
+	for (size_t i = 0; i < lengthof(schemes); i++)
+	{
+		size_t		n = strlen(schemes[i]);
+		const char *port;
+
+		if (strncmp(url, schemes[i], n) != 0)
+			continue;
+		url += n;
+		port = strrchr(url, ':');
+		return port != NULL && strpbrk(url, "/,?# @") == NULL &&
+			(url[0] == '[' ? port > url && port[-1] == ']' :
+			 strchr(url, ':') == port);
+	}
+	return false;
+}
+
+/* ---- the list ---- */
 
 static ReqResult
 member_list_at_point(Request *req)
@@ -86,14 +346,5 @@ static void
 put_urls(Buf *out, unsigned field, Bytes urls)
 {
 	while (urls.len > 0)
-	{
-		const uint8_t *comma = memchr(urls.data, ',', urls.len);
-		size_t		n = comma == NULL ? urls.len :
-			(size_t) (comma - urls.data);
-
-		pbwire_put_bytes(out, field, bytes_make(urls.data, n));
-		if (comma != NULL)
-			n++;
-		urls = bytes_make(urls.data + n, urls.len - n);
-	}
+		pbwire_put_bytes(out, field, next_url(&urls));
 }

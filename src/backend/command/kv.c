@@ -13,6 +13,7 @@
 #include "etcdserverpb.pb-c.h"
 
 /* lib and utils */
+#include "utils/clock.h"
 #include "utils/guc.h"
 
 /* this layer and below */
@@ -23,6 +24,11 @@
 #include "mvcc/mvcc.h"
 #include "storage/ipc/control.h"
 
+/* between looks whether a compaction's removal is through */
+#define REMOVAL_POLL_MS 5
+
+static ReqResult compact_applied(Request *req, const Completion *done);
+static ReqResult compact_look(Request *req);
 static ReqResult range_at_point(Request *req);
 static ErrCode range_answer(Request *req, const StoreVersion *v);
 static ReqResult txn_at_point(Request *req);
@@ -88,9 +94,8 @@ command_txn(Request *req)
 }
 
 /*
- * `physical` asks for the answer to wait until the old versions are gone.
- * Here they are unreadable when the operation is applied, which is when the
- * answer comes; their memory is given back in the background either way.
+ * Old versions are unreadable when the operation is applied.  `physical` asks
+ * for the answer to wait until their memory and rows are gone as well.
  */
 ReqResult
 command_compact(Request *req)
@@ -101,7 +106,29 @@ command_compact(Request *req)
 		.compact_revision = message->revision,
 	};
 
-	return request_propose(req, &op, NULL);
+	return request_propose(req, &op, message->physical ? compact_applied : NULL);
+}
+
+static ReqResult
+compact_applied(Request *req, const Completion *done)
+{
+	if (done->error != ERR_NONE)
+		return request_fail(req, done->error);
+	req->header_revision = done->revision;
+	return compact_look(req);
+}
+
+/* Nobody tells of the removal; a look every few milliseconds costs nothing. */
+static ReqResult
+compact_look(Request *req)
+{
+	const Etcdserverpb__CompactionRequest *message = req->message;
+	int64_t		revision = message->revision > 0 ? message->revision : 1;
+
+	if (atomic_load(&store_raft_status()->removed_revision) >= revision)
+		return REQ_DONE;
+	return request_wait_until(req, clock_monotonic_ms() + REMOVAL_POLL_MS,
+							  compact_look);
 }
 
 static ReqResult

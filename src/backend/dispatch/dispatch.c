@@ -5,7 +5,7 @@
  *	dispatch_request   decode, look at what concerns every RPC, call the handler
  *	on_completions     the raft worker has answered: call the continuation
  *	on_hashes          the hashing thread has finished: likewise
- *	expire, cancel     nobody waits any longer
+ *	expire, cancel     nobody waits any longer (streams: stream.c)
  *	settle, finish     make the answer, give the request back to its door
  *
  * Here stands the rule that nothing is answered without permission: finish()
@@ -31,7 +31,11 @@
 #include "dispatch/dispatch.h"
 #include "dispatch/lifecycle.h"
 #include "dispatch/pending.h"
+#include "dispatch/rpcstats.h"
+#include "dispatch/status.h"
+#include "dispatch/timer.h"
 #include "storage/ipc/control.h"
+#include "watch/watch.h"
 
 /* a request that took longer is worth a line at debug level */
 #define SLOW_REQUEST_MS 300
@@ -42,6 +46,10 @@
 #define HEADER_MEMBER_ID 2
 #define HEADER_REVISION 3
 #define HEADER_RAFT_TERM 4
+
+/* codes of gRPC */
+#define CODE_OK 0
+#define CODE_CANCELED 1
 
 #define BIT(state) (1u << (state))
 
@@ -54,16 +62,18 @@ static const uint8_t next_states[] = {
 	[REQ_ANSWERED] = 0,
 };
 
+static bool goes_on(Request *req);
 static ReqResult run_handler(Request *req, Bytes message);
-static ErrCode check_preconditions(const Request *req);
 static bool serves_on_learner(const Request *req);
 static ReqResult continue_from_ring(Request *req, const Completion *done);
 static void finish(Request *req);
+static int64_t took_us(const Request *req);
 static bool is_permitted(const Request *req);
 static void make_answer(Request *req);
-static void put_header(const Request *req, Buf *out);
+static ReqResult give_up(Request *req, ErrCode error);
 static void free_buffers(void *arg);
 static int64_t current_revision(void);
+static int64_t earlier(int64_t a, int64_t b);
 static void show_rpc(RpcId id);
 
 /* ---- for the doors ---- */
@@ -78,6 +88,7 @@ dispatch_init(void)
 	};
 
 	pending_init();
+	timer_init();
 	hashpool_init(&cost);
 }
 
@@ -105,6 +116,8 @@ void
 request_destroy(Request *req)
 {
 	pending_forget(req);
+	timer_forget(req);
+	stream_unguard(req);
 	mcx_destroy(req->mcx);
 }
 
@@ -112,18 +125,22 @@ void
 dispatch_request(Request *req, Bytes message)
 {
 	Assert(req->state == REQ_RECEIVED);
-	req->started_ms = clock_monotonic_ms();
-	counter_add(COUNTER_REQUESTS, 1);
-	show_rpc(req->rpc->id);
+	Assert(req->rpc->kind != RPC_BIDI || req->rpc->handler == NULL);
+	request_begin(req);
+	rpcstats_received(req, message.len);
+	if (request_is_stream(req))
+		stream_guard(req);
 	request_settle(req, run_handler(req, message));
 }
 
 void
 dispatch_cancel(Request *req)
 {
+	if (req->started_ms != 0 && req->state != REQ_ANSWERED)
+		rpcstats_handled(req, CODE_CANCELED, took_us(req));
 	req->door = NULL;
 	request_destroy(req);
-	if (pending_count() == 0)
+	if (dispatch_outstanding() == 0)
 		show_rpc(RPC_NONE);
 }
 
@@ -142,7 +159,9 @@ dispatch_on_completions(void)
 	{
 		Request    *req = pending_find(done.request_id);
 
-		if (req != NULL)
+		if (done.request_id == WATCH_RING_ID)
+			watch_registered(&done);
+		else if (req != NULL)
 		{
 			pending_forget(req);
 			request_settle(req, continue_from_ring(req, &done));
@@ -181,7 +200,8 @@ dispatch_on_hashes(void)
 int64_t
 dispatch_next_expiry_ms(void)
 {
-	return pending_next_expiry_ms();
+	return earlier(earlier(pending_next_expiry_ms(), timer_next_ms()),
+				   stream_next_check_ms());
 }
 
 void
@@ -189,21 +209,23 @@ dispatch_expire(int64_t now_ms)
 {
 	Request    *req;
 
+	timer_run(now_ms);
 	while ((req = pending_find_expired(now_ms)) != NULL)
 	{
 		bool		is_clients = req->deadline_ms > 0 &&
 			req->deadline_ms <= now_ms;
 
 		pending_forget(req);
-		request_settle(req, request_fail(req, is_clients ?
-										 ERR_DEADLINE_EXCEEDED : ERR_TIMEOUT));
+		request_settle(req, give_up(req, is_clients ?
+									ERR_DEADLINE_EXCEEDED : ERR_TIMEOUT));
 	}
+	stream_check_leader(now_ms);
 }
 
 uint32_t
 dispatch_outstanding(void)
 {
-	return pending_count();
+	return pending_count() + timer_count();
 }
 
 /* ---- for dispatch's own files ---- */
@@ -218,9 +240,9 @@ request_move(Request *req, ReqState next)
 void
 request_settle(Request *req, ReqResult result)
 {
-	if (result == REQ_PENDING)
+	if (result == REQ_PENDING && req->error == ERR_NONE)
 	{
-		if (pending_has(req))
+		if (goes_on(req))
 			return;
 		/* it would never be answered */
 		elog_error("%s waits for nothing", req->rpc->method);
@@ -232,6 +254,33 @@ request_settle(Request *req, ReqResult result)
 		request_fail(req, ERR_INTERNAL);
 	}
 	finish(req);
+}
+
+/* It has reached dispatch: clock, counter, activity view. */
+void
+request_begin(Request *req)
+{
+	req->started_ms = clock_coarse_ms();
+	if (guc_metrics_are_extensive())
+		req->started_us = clock_monotonic_us();
+	rpcstats_started(req);
+	counter_add(COUNTER_REQUESTS, 1);
+	show_rpc(req->rpc->id);
+}
+
+/*
+ * Will somebody call its handler again?  A stream that waited for the log, and
+ * does no longer, may have messages waiting at its door.
+ */
+static bool
+goes_on(Request *req)
+{
+	if (pending_has(req) || timer_has(req) || req->is_parked)
+		return true;
+	if (req->rpc->kind == RPC_BIDI && req->has_refused_message &&
+		dispatch_takes_messages(req))
+		req->ops->ready(req);
+	return req->rpc->kind == RPC_BIDI || req->on_writable != NULL;
 }
 
 /* ---- from the message to the handler ---- */
@@ -256,7 +305,7 @@ run_handler(Request *req, Bytes message)
 	if (decoded == ERR_INTERNAL)
 		return request_fail_text(req, ERR_INTERNAL, -1,
 								 "grpc: error unmarshalling request: %s", why);
-	refused = check_preconditions(req);
+	refused = request_check_preconditions(req);
 	if (refused != ERR_NONE)
 		return request_fail(req, refused);
 	if (decoded != ERR_NONE)
@@ -264,8 +313,8 @@ run_handler(Request *req, Bytes message)
 	return req->rpc->handler(req);
 }
 
-static ErrCode
-check_preconditions(const Request *req)
+ErrCode
+request_check_preconditions(const Request *req)
 {
 	const RaftStatus *status = store_raft_status();
 
@@ -304,11 +353,20 @@ serves_on_learner(const Request *req)
 static ReqResult
 continue_from_ring(Request *req, const Completion *done)
 {
-	if (req->state == REQ_WAITING)
+	if (req->on_completion != NULL)
 		return req->on_completion(req, done);
 	if (done->error != ERR_NONE)
 		return request_fail(req, done->error);
 	return req->on_read(req);
+}
+
+/* A stream need not end because one of its messages was not answered in time. */
+static ReqResult
+give_up(Request *req, ErrCode error)
+{
+	if (!request_is_stream(req) || req->on_completion == NULL)
+		return request_fail(req, error);
+	return req->on_completion(req, &(Completion) {.error = error});
 }
 
 /* ---- from the handler to the door ---- */
@@ -316,7 +374,7 @@ continue_from_ring(Request *req, const Completion *done)
 static void
 finish(Request *req)
 {
-	int64_t		took_ms = clock_monotonic_ms() - req->started_ms;
+	int64_t		took_ms = clock_coarse_ms() - req->started_ms;
 
 	if (req->error == ERR_NONE && !is_permitted(req))
 	{
@@ -325,20 +383,33 @@ finish(Request *req)
 		request_fail(req, ERR_INTERNAL);
 	}
 	pending_forget(req);
+	timer_forget(req);
 	request_move(req, REQ_ANSWERED);
-	if (req->error == ERR_NONE)
-		make_answer(req);
-	else
+	if (req->error != ERR_NONE)
 	{
 		/* half an answer must not get out */
 		buf_free(&req->body);
 		counter_add(COUNTER_REQUESTS_FAILED, 1);
 	}
-	if (took_ms > SLOW_REQUEST_MS)
+	else if (!request_is_stream(req))
+	{
+		make_answer(req);
+		rpcstats_sent(req, req->answer.len);
+	}
+	rpcstats_handled(req, req->error == ERR_NONE ? CODE_OK :
+					 status_of_request(req).code, took_us(req));
+	if (took_ms > SLOW_REQUEST_MS && !request_is_stream(req))
 		elog_debug("%s took %" PRId64 " ms", req->rpc->method, took_ms);
-	if (pending_count() == 0)
+	if (dispatch_outstanding() == 0)
 		show_rpc(RPC_NONE);
 	req->ops->finished(req);
+}
+
+/* -1: nobody wants to know */
+static int64_t
+took_us(const Request *req)
+{
+	return req->started_us == 0 ? -1 : clock_monotonic_us() - req->started_us;
 }
 
 static bool
@@ -359,7 +430,7 @@ make_answer(Request *req)
 	if ((req->rpc->flags & RPC_FLAG_NO_HEADER) == 0)
 	{
 		buf_init(&header, req->mcx);
-		put_header(req, &header);
+		request_put_header(req, &header);
 		buf_reserve(&req->body, header.len);
 		if (req->body.len > 0)
 			memmove(req->body.data + header.len, req->body.data,
@@ -371,17 +442,19 @@ make_answer(Request *req)
 	buf_init(&req->body, NULL);
 }
 
-static void
-put_header(const Request *req, Buf *out)
+void
+request_put_header(const Request *req, Buf *out)
 {
+	/* kept: a stream writes many */
+	static Buf	fields;
 	const RaftStatus *status = store_raft_status();
 	int64_t		revision = 0;
-	Buf			fields;
 
-	if ((req->rpc->flags & RPC_FLAG_NO_REVISION) == 0)
+	if ((req->rpc->flags & RPC_FLAG_NO_REVISION) == 0 &&
+		req->header_revision != HEADER_REVISION_ZERO)
 		revision = req->header_revision != 0 ? req->header_revision :
 			current_revision();
-	buf_init(&fields, req->mcx);
+	fields.len = 0;
 	pbwire_put_uint(&fields, HEADER_CLUSTER_ID,
 					atomic_load(&status->cluster_id));
 	pbwire_put_uint(&fields, HEADER_MEMBER_ID, atomic_load(&status->member_id));
@@ -406,6 +479,15 @@ free_buffers(void *arg)
 
 	buf_free(&req->body);
 	buf_free(&req->answer);
+}
+
+/* of two moments, either of which may be none (-1) */
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	if (a < 0 || b < 0)
+		return a < 0 ? b : a;
+	return a < b ? a : b;
 }
 
 static void

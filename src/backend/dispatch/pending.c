@@ -151,7 +151,7 @@ pending_count(void)
 static void
 enter(Request *req)
 {
-	req->expires_ms = clock_monotonic_ms() + REQUEST_TIMEOUT_MS +
+	req->expires_ms = clock_coarse_ms() + REQUEST_TIMEOUT_MS +
 		2 * guc_election_timeout;
 	if (req->deadline_ms > 0 && req->deadline_ms < req->expires_ms)
 		req->expires_ms = req->deadline_ms;

@@ -16,10 +16,13 @@
 #include "utils/guc.h"
 
 /* this layer and below */
+#include "alarm/alarm.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/lifecycle.h"
 #include "dispatch/limits.h"
 #include "dispatch/pending.h"
+#include "dispatch/timer.h"
+#include "lease/renewal.h"
 #include "storage/ipc/control.h"
 
 /* keep the encoding buffer between requests unless it has grown beyond this */
@@ -28,9 +31,12 @@
 /* the entry being encoded; ring_submit() copies it at once */
 static Buf	entry;
 
-static ErrCode resolve_identity(Request *req, const StoreVersion *v);
+static ErrCode resolve_identity(Request *req, const StoreVersion *v,
+								bool is_use);
 static void show_user(Bytes user);
 static ErrCode submit_entry(Request *req, const LogOp *op);
+static ReqResult refuse_no_space(Request *req);
+static ReqResult answer_no_space(Request *req, const Completion *done);
 static ReqResult take_result(Request *req, const Completion *done);
 static PendingHash *hash_create(HashJobKind kind, Bytes password, Bytes phc);
 static void hash_destroy(PendingHash *hash);
@@ -65,7 +71,7 @@ ErrCode
 request_authorize(Request *req, const StoreVersion *v,
 				  const AccessList *access)
 {
-	ErrCode		error = resolve_identity(req, v);
+	ErrCode		error = resolve_identity(req, v, true);
 
 	if (error == ERR_NONE)
 		error = authorize(v, &req->identity, access);
@@ -74,9 +80,21 @@ request_authorize(Request *req, const StoreVersion *v,
 		counter_add(COUNTER_DENIED, 1);
 		return error;
 	}
+	req->has_right = true;
 	if (req->state == REQ_RECEIVED || req->state == REQ_BARRIER)
 		request_move(req, REQ_PERMITTED);
 	return ERR_NONE;
+}
+
+ErrCode
+request_recheck(Request *req, const StoreVersion *v, const AccessList *access)
+{
+	ErrCode		error = resolve_identity(req, v, false);
+
+	/* who is nobody now is asked again each time */
+	if (error != ERR_NONE)
+		req->identity_until_ms = 0;
+	return error != ERR_NONE ? error : authorize(v, &req->identity, access);
 }
 
 void
@@ -94,10 +112,12 @@ request_permit(Request *req, const LogOp *op)
 	AccessList	access;
 	ErrCode		error;
 
-	access_init(&access, req->mcx);
+	access_init(&access, request_scratch(req));
 	access_add_logop(&access, op);
 	error = request_authorize(req, v, &access);
-	/* not before: the quota is nobody's business who may not write */
+	/* not before: both are nobody's business who may not write */
+	if (error == ERR_NONE)
+		error = alarm_check(v, op);
 	if (error == ERR_NONE)
 		error = limits_check_quota(v, op);
 	store_unpin();
@@ -109,9 +129,12 @@ request_propose(Request *req, LogOp *op, ReqCompletionFn on_completion)
 {
 	ErrCode		error = request_permit(req, op);
 
+	if (error == ERR_NO_SPACE)
+		return refuse_no_space(req);
 	if (error != ERR_NONE)
 		return request_fail(req, error);
 	op->identity = req->identity;
+	req->on_read = NULL;
 	req->on_completion = on_completion != NULL ? on_completion : take_result;
 	error = submit_entry(req, op);
 	if (error != ERR_NONE)
@@ -123,15 +146,49 @@ request_propose(Request *req, LogOp *op, ReqCompletionFn on_completion)
 ReqResult
 request_read_barrier(Request *req, ReqReadFn on_read)
 {
-	ErrCode		error;
-
 	if (atomic_load(&store_raft_status()->reads_are_local))
 		return on_read(req);
+	return request_ask_worker(req, on_read);
+}
+
+ReqResult
+request_ask_worker(Request *req, ReqReadFn on_read)
+{
+	ErrCode		error;
+
+	req->on_completion = NULL;
 	req->on_read = on_read;
 	error = pending_submit_ring(req, SUBMIT_READ, BYTES_EMPTY);
 	if (error != ERR_NONE)
 		return request_fail(req, error);
-	request_move(req, REQ_BARRIER);
+	/* a permitted one asks again, on the version that it reads */
+	request_move(req, req->state == REQ_RECEIVED ? REQ_BARRIER : REQ_WAITING);
+	return REQ_PENDING;
+}
+
+ReqResult
+request_renew_lease(Request *req, int64_t id, ReqCompletionFn on_completion)
+{
+	const StoreVersion *v = store_pin();
+	LeaseRenewal renewal = lease_renewal_make(v, id);
+	AccessList	access;
+	ErrCode		error;
+
+	access_init(&access, request_scratch(req));
+	access_add(&access, NEED_IDENTITY);
+	access_add_lease(&access, NEED_LEASE_WRITE, id);
+	error = request_authorize(req, v, &access);
+	store_unpin();
+	if (error != ERR_NONE)
+		return request_fail(req, error);
+	entry.len = 0;
+	lease_renewal_encode(&renewal, &entry);
+	req->on_read = NULL;
+	req->on_completion = on_completion;
+	error = pending_submit_ring(req, SUBMIT_LEASE_RENEW, buf_bytes(&entry));
+	if (error != ERR_NONE)
+		return request_fail(req, error);
+	request_move(req, REQ_WAITING);
 	return REQ_PENDING;
 }
 
@@ -149,6 +206,8 @@ request_hash(Request *req, HashJobKind kind, Bytes password, Bytes phc,
 		return request_fail(req, ERR_INTERNAL);
 	}
 	hash = hash_create(kind, password, phc);
+	req->on_completion = NULL;
+	req->on_read = NULL;
 	req->on_hash = on_hash;
 	error = pending_submit_hash(req, hash);
 	if (error != ERR_NONE)
@@ -160,21 +219,63 @@ request_hash(Request *req, HashJobKind kind, Bytes password, Bytes phc,
 	return REQ_PENDING;
 }
 
+ReqResult
+request_submit(Request *req, SubmitKind kind,
+			   ReqCompletionFn on_completion)
+{
+	ErrCode		error;
+
+	if (req->state != REQ_PERMITTED && req->state != REQ_WAITING)
+	{
+		elog_error("%s would have asked the worker without permission",
+				   req->rpc->method);
+		return request_fail(req, ERR_INTERNAL);
+	}
+	req->on_read = NULL;
+	req->on_completion = on_completion;
+	error = pending_submit_ring(req, kind, BYTES_EMPTY);
+	if (error != ERR_NONE)
+		return request_fail(req, error);
+	request_move(req, REQ_WAITING);
+	return REQ_PENDING;
+}
+
+ReqResult
+request_wait_until(Request *req, int64_t at_ms, ReqTimerFn on_timer)
+{
+	Assert(req->state == REQ_PERMITTED || req->state == REQ_WAITING);
+	timer_set(req, at_ms, on_timer);
+	request_move(req, REQ_WAITING);
+	return REQ_PENDING;
+}
+
 /*
  * The identity may borrow its name from a version that is unpinned before the
  * request ends, so the name is copied.
  */
 static ErrCode
-resolve_identity(Request *req, const StoreVersion *v)
+resolve_identity(Request *req, const StoreVersion *v, bool is_use)
 {
+	MemContext *mcx = req->mcx;
 	ErrCode		error;
 
 	if (req->is_identified)
 		return ERR_NONE;
-	error = identity_resolve(v, &req->credentials, req->mcx, &req->identity);
+	if (request_is_stream(req))
+	{
+		if (req->identity_mcx == NULL)
+			req->identity_mcx = mcx_create(req->mcx, "identity");
+		mcx_reset(req->identity_mcx);
+		mcx = req->identity_mcx;
+	}
+	if (is_use)
+		error = identity_resolve(v, &req->credentials, mcx, &req->identity);
+	else
+		error = identity_check(v, &req->credentials, mcx, &req->identity,
+							   &req->identity_until_ms);
 	if (error != ERR_NONE)
 		return error;
-	req->identity.user = mcx_bytes_dup(req->mcx, req->identity.user);
+	req->identity.user = mcx_bytes_dup(mcx, req->identity.user);
 	req->is_identified = true;
 	show_user(req->identity.user);
 	return ERR_NONE;
@@ -209,6 +310,40 @@ submit_entry(Request *req, const LogOp *op)
 	if (entry.cap > ENTRY_KEEP_BYTES)
 		buf_free(&entry);
 	return error;
+}
+
+/*
+ * The first who finds the quota reached raises the alarm, and is answered when
+ * it is on; he was allowed to write, or he would not have got here.
+ */
+static ReqResult
+refuse_no_space(Request *req)
+{
+	LogOp		op = {
+		.kind = LOGOP_QUOTA_REACHED,
+		.identity = req->identity,
+		.alarm.member_id = atomic_load(&store_raft_status()->member_id),
+	};
+	bool		is_on = alarm_is_on(store_pin(), ALARM_NO_SPACE);
+
+	store_unpin();
+	if (is_on)
+		return request_fail(req, ERR_NO_SPACE);
+	elog_write(LOG_LEVEL_WARNING, NULL, "Compact and delete keys, then clear "
+			   "the alarm, or raise quota_backend_bytes.",
+			   "the quota on stored bytes is reached: raising alarm NOSPACE");
+	req->on_completion = answer_no_space;
+	if (submit_entry(req, &op) != ERR_NONE)
+		return request_fail(req, ERR_NO_SPACE);
+	request_move(req, REQ_WAITING);
+	return REQ_PENDING;
+}
+
+/* whatever became of the alarm */
+static ReqResult
+answer_no_space(Request *req, const Completion *done)
+{
+	return request_fail(req, ERR_NO_SPACE);
 }
 
 /* What most operations do with their result: pass it on. */

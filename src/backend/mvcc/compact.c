@@ -27,6 +27,11 @@
  * - A kept tombstone is where such a reader may stand just now, and versions
  *   pinned now have it in their tree: it is retired, not freed.
  *
+ * Watchers read the version log, which is trimmed first, once the gate is open
+ * (mvcc_compact_set_gate()): only what a published version no longer has in its
+ * log is removed.  A tombstone of R itself may still stand there, at the front;
+ * it is taken out of its slot before it is retired.
+ *
  * Why it is safe on disk: rows of a tail are older than a row that stays, and
  * a tombstone's row goes in the same step as the last of its tail or in a
  * later one.  So whatever prefix of the steps reaches the disk, no deleted
@@ -39,12 +44,13 @@
 
 /* this layer and below */
 #include "mvcc/mvcc_internal.h"
+#include "mvcc/vlog.h"
 
 typedef struct CompactState
 {
 	/* what has been asked for */
 	int64_t		wanted;			/* newest compacted revision; 0: none */
-	uint64_t	wanted_draft;	/* number of the draft that it was set in, or 0 */
+	uint64_t	wanted_draft;	/* draft that it, or its trimmed log, was set in */
 	bool		has_mark;
 	uint64_t	mark;			/* epoch, taken after its publish */
 
@@ -57,7 +63,9 @@ typedef struct CompactState
 
 static CompactState compact;
 
-static bool pass_may_begin(const StoreVersion *draft);
+static bool (*gate) (int64_t revision);
+
+static bool pass_may_begin(StoreVersion *draft);
 static bool pass_step(StoreVersion *draft, uint32_t budget,
 					  const MvccSink *on_removed);
 static const KvVersion *pass_next_key(const StoreVersion *draft);
@@ -87,13 +95,23 @@ mvcc_compact_begin(StoreVersion *draft, int64_t revision)
 }
 
 void
-mvcc_compact_resume(const StoreVersion *draft)
+mvcc_compact_set_gate(bool (*is_open) (int64_t revision))
+{
+	gate = is_open;
+}
+
+void
+mvcc_compact_resume(StoreVersion *draft)
 {
 	buf_free(&compact.key);
 	compact = (CompactState) {0};
-	/* nobody reads yet, so this need not wait for a publish */
+	/* what the tables still held of it */
+	vlog_trim(&draft->log, draft->compacted_revision);
 	if (draft->compacted_revision > 0)
+	{
 		compact.wanted = draft->compacted_revision;
+		compact.wanted_draft = draft->number;
+	}
 }
 
 bool
@@ -122,11 +140,20 @@ mvcc_compact_step(StoreVersion *draft, uint32_t max_keys,
 
 /* have all gone who may ask for revisions before the wanted one? */
 static bool
-pass_may_begin(const StoreVersion *draft)
+pass_may_begin(StoreVersion *draft)
 {
 	/* not before it is published: the next draft says so */
 	if (draft->number == compact.wanted_draft)
 		return false;
+	if (draft->log.kept_revision < compact.wanted)
+	{
+		if (gate == NULL || gate(compact.wanted))
+		{
+			vlog_trim(&draft->log, compact.wanted);
+			compact.wanted_draft = draft->number;
+		}
+		return false;
+	}
 	if (!compact.has_mark)
 	{
 		compact.mark = store_epoch_mark();
@@ -219,13 +246,21 @@ tail_free_one(StoreVersion *draft, const MvccSink *on_removed)
 
 	compact.tail = kvversion_prev(kv);
 	version_gone(draft, kv, on_removed);
-	store_free((void *) kv, kvversion_size(kv));
+	if (likely(kv->mod_revision < draft->log.kept_revision))
+	{
+		store_free((void *) kv, kvversion_size(kv));
+		return;
+	}
+	/* changed twice in the compacted revision: a watcher may stand there */
+	vlog_forget(&draft->log, kv);
+	store_retire(kv, kvversion_size(kv));
 }
 
 static void
 tombstone_retire(StoreVersion *draft, const KvVersion *above,
 				 const KvVersion *tombstone, const MvccSink *on_removed)
 {
+	vlog_forget(&draft->log, tombstone);
 	if (above == NULL)
 		cowtree_delete(&draft->keys, kvversion_key(tombstone));
 	else

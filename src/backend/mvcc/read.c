@@ -98,6 +98,39 @@ mvcc_range(const StoreVersion *v, const RangeOp *op, int64_t deadline_ms,
 	return error;
 }
 
+ErrCode
+mvcc_range_part(const StoreVersion *v, const RangeOp *op, RangePart *part,
+				uint64_t max_keys, int64_t deadline_ms, Buf *out)
+{
+	ReadBudget	budget = {.deadline_ms = deadline_ms};
+	KeyRange	rest = op->range;
+	RangeScan	scan;
+	const KvVersion *kv;
+
+	if (part->next.len > 0)
+		rest.begin = buf_bytes(&part->next);
+	part->nkeys = 0;
+	part->is_last = true;
+	mvcc_scan_begin(&scan, v, &rest, op->revision, &budget);
+	while ((kv = mvcc_scan_next(&scan)) != NULL)
+	{
+		if (part->nkeys == max_keys)
+		{
+			/* may be what rest begins with: first the copy is over */
+			Bytes		key = kvversion_key(kv);
+
+			part->is_last = false;
+			part->next.len = 0;
+			buf_append(&part->next, key.data, key.len);
+			break;
+		}
+		if (out != NULL)
+			mvcc_put_kv_field(out, RANGE_KVS, kv, op->keys_only);
+		part->nkeys++;
+	}
+	return scan.error;
+}
+
 void
 mvcc_put_kv_field(Buf *out, unsigned field, const KvVersion *kv,
 				  bool keys_only)

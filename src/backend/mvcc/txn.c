@@ -4,7 +4,9 @@
  *
  * Two passes.  Prepare walks the tree of transactions from the top along the
  * branches that will run: it evaluates every level's compares on the state
- * before the transaction, notes the choices, and checks all that can fail.
+ * before the transaction, notes the choices, and checks all that can fail:
+ * the puts of the whole tree before its ranges, since that decides which error
+ * a client of etcd is told.
  * Execute walks the same way again by the noted choices, and cannot fail when
  * it writes; so a transaction that is refused has changed nothing.
  *
@@ -54,7 +56,8 @@ typedef struct Branch
 } Branch;
 
 static ErrCode txn_prepare(TxnRun *run, const TxnOp *txn);
-static ErrCode op_check(TxnRun *run, const KvOp *op);
+static ErrCode put_check(TxnRun *run, const KvOp *op);
+static ErrCode ranges_check(TxnRun *run, const TxnOp *txn);
 static ErrCode revision_check(const StoreVersion *v, int64_t revision);
 static ErrCode txn_execute(TxnRun *run, const TxnOp *txn);
 static ErrCode op_execute(TxnRun *run, const KvOp *op);
@@ -85,8 +88,11 @@ mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded, Buf *out)
 	Assert(w->next_sub == 0);
 	buf_init(&run.choices, w->scratch);
 	error = txn_prepare(&run, op);
+	if (error == ERR_NONE)
+		error = ranges_check(&run, op);
 	if (error != ERR_NONE)
 		return error;
+	run.next_choice = 0;
 	*succeeded = run.choices.data[0] != 0;
 	error = txn_execute(&run, op);
 	Assert(error == ERR_NONE);
@@ -105,6 +111,9 @@ mvcc_txn_readonly(const StoreVersion *v, const TxnOp *txn, int64_t deadline_ms,
 	run.budget.deadline_ms = deadline_ms;
 	buf_init(&run.choices, scratch);
 	error = txn_prepare(&run, txn);
+	if (error == ERR_NONE)
+		error = ranges_check(&run, txn);
+	run.next_choice = 0;
 	if (error == ERR_NONE)
 		error = txn_execute(&run, txn);
 	if (error != ERR_NONE)
@@ -160,7 +169,7 @@ txn_prepare(TxnRun *run, const TxnOp *txn)
 	branch = branch_of(txn, hold);
 	for (uint32_t i = 0; i < branch.n; i++)
 	{
-		error = op_check(run, &branch.ops[i]);
+		error = put_check(run, &branch.ops[i]);
 		if (error != ERR_NONE)
 			return error;
 	}
@@ -168,20 +177,37 @@ txn_prepare(TxnRun *run, const TxnOp *txn)
 }
 
 static ErrCode
-op_check(TxnRun *run, const KvOp *op)
+put_check(TxnRun *run, const KvOp *op)
 {
 	switch (op->kind)
 	{
-		case KVOP_RANGE:
-			return revision_check(run->v, op->range.revision);
 		case KVOP_PUT:
 			return mvcc_put_check(run->v, &op->put);
+		case KVOP_RANGE:
 		case KVOP_DELETE:
 			return ERR_NONE;
 		case KVOP_TXN:
 			return txn_prepare(run, &op->txn);
 	}
 	return ERR_INTERNAL;
+}
+
+/* along the choices that txn_prepare() has noted */
+static ErrCode
+ranges_check(TxnRun *run, const TxnOp *txn)
+{
+	bool		succeeded = run->choices.data[run->next_choice++] != 0;
+	Branch		branch = branch_of(txn, succeeded);
+	ErrCode		error = ERR_NONE;
+
+	for (uint32_t i = 0; error == ERR_NONE && i < branch.n; i++)
+	{
+		if (branch.ops[i].kind == KVOP_RANGE)
+			error = revision_check(run->v, branch.ops[i].range.revision);
+		else if (branch.ops[i].kind == KVOP_TXN)
+			error = ranges_check(run, &branch.ops[i].txn);
+	}
+	return error;
 }
 
 /*

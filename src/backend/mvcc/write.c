@@ -1,6 +1,6 @@
 /*
  * write.c
- *	  Changing keys: put, delete range, and loading at start.
+ *	  Changing keys: put, delete range, revoke, and loading at start.
  *
  * A change never touches an existing version: it makes a new one, links the
  * former newest behind it and puts it into the draft's key tree in its place.
@@ -17,6 +17,7 @@
 /* this layer and below */
 #include "lease/lease.h"
 #include "mvcc/mvcc_internal.h"
+#include "mvcc/vlog.h"
 
 /* PutResponse, DeleteRangeResponse */
 enum
@@ -30,6 +31,8 @@ static KvVersion *version_create(Bytes key, Bytes value);
 static const KvVersion *version_link(StoreVersion *draft, KvVersion *kv);
 static void version_stamp(MvccWrite *w, KvVersion *kv);
 static void version_announce(const MvccWrite *w, const KvVersion *kv);
+static void lease_moves(StoreVersion *draft, const KvVersion *before,
+						const KvVersion *kv);
 static void delete_key(MvccWrite *w, const KvVersion *before);
 
 void
@@ -55,8 +58,12 @@ mvcc_write_end(MvccWrite *w)
 ErrCode
 mvcc_put(MvccWrite *w, const PutOp *op, Buf *out)
 {
-	ErrCode		error = mvcc_put_check(w->draft, op);
+	ErrCode		error;
 
+	/* as etcd: the lease is looked for first here, the key first in a txn */
+	if (op->lease != 0 && !lease_exists(w->draft, op->lease))
+		return ERR_LEASE_NOT_FOUND;
+	error = mvcc_put_check(w->draft, op);
 	if (error == ERR_NONE)
 		mvcc_put_checked(w, op, out);
 	return error;
@@ -103,6 +110,7 @@ mvcc_put_checked(MvccWrite *w, const PutOp *op, Buf *out)
 		before != NULL ? before->create_revision : w->revision;
 	kv->version = before != NULL ? before->version + 1 : 1;
 	kv->lease = lease;
+	lease_moves(w->draft, before, kv);
 	version_announce(w, kv);
 	if (out != NULL && op->prev_kv && before != NULL)
 		mvcc_put_kv_field(out, PUT_PREV_KV, before, false);
@@ -131,7 +139,12 @@ mvcc_delete_range(MvccWrite *w, const DeleteOp *op, int64_t *deleted, Buf *out)
 		victims[n++] = kv;
 	}
 	for (size_t i = 0; i < n; i++)
+	{
+		if (victims[i]->lease != 0)
+			lease_detach(w->draft, victims[i]->lease,
+						 kvversion_key(victims[i]));
 		delete_key(w, victims[i]);
+	}
 
 	*deleted = (int64_t) n;
 	if (out == NULL)
@@ -140,6 +153,25 @@ mvcc_delete_range(MvccWrite *w, const DeleteOp *op, int64_t *deleted, Buf *out)
 	for (size_t i = 0; op->prev_kv && i < n; i++)
 		mvcc_put_kv_field(out, DELETE_PREV_KVS, victims[i], false);
 	return ERR_NONE;
+}
+
+int64_t
+mvcc_revoke_lease(MvccWrite *w, int64_t id)
+{
+	const LeaseEntry *lease = lease_find(w->draft, id);
+	LeaseKeyCursor cursor;
+	const KvVersion *kv;
+	int64_t		n = 0;
+
+	/* the walk is over the lease's own keys, which stay until it goes */
+	for (kv = lease_keys_seek(lease, &cursor, BYTES_EMPTY); kv != NULL;
+		 kv = lease_keys_next(&cursor))
+	{
+		delete_key(w, kv);
+		n++;
+	}
+	lease_remove(w->draft, id);
+	return n;
 }
 
 void
@@ -155,6 +187,7 @@ mvcc_load_version(StoreVersion *draft, Bytes key, Bytes value,
 	kv->version = version;
 	kv->lease = lease;
 	version_link(draft, kv);
+	vlog_append(&draft->log, kv);
 	if (draft->kv_revision < mod_revision)
 		draft->kv_revision = mod_revision;
 }
@@ -206,10 +239,23 @@ version_stamp(MvccWrite *w, KvVersion *kv)
 static void
 version_announce(const MvccWrite *w, const KvVersion *kv)
 {
+	vlog_append(&w->draft->log, kv);
 	if (w->sink != NULL && w->sink->on_version != NULL)
 		w->sink->on_version(w->sink->arg, kv);
 }
 
+/* before: what lived under the key, or NULL; a put replaces the attachment */
+static void
+lease_moves(StoreVersion *draft, const KvVersion *before, const KvVersion *kv)
+{
+	if (before != NULL && before->lease != 0 && before->lease != kv->lease)
+		lease_detach(draft, before->lease, kvversion_key(kv));
+	/* that it exists was checked before anything changed */
+	if (kv->lease != 0)
+		(void) lease_attach(draft, kv);
+}
+
+/* whoever calls takes it off its lease */
 static void
 delete_key(MvccWrite *w, const KvVersion *before)
 {

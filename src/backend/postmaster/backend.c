@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 /* lib and utils */
@@ -37,21 +38,21 @@
 /* this layer and below */
 #include "dispatch/dispatch.h"
 #include "postmaster/postmaster.h"
-#include "rpc/grpc.h"
+#include "postmaster/session.h"
 #include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
+#include "watch/watch.h"
 
 #define READ_BYTES (64 * 1024)
 #define READS_PER_TURN 16
 #define REFUSER_LIFETIME_MS 3000
 #define SHUTDOWN_LIFETIME_MS 10000
-
-static const char h2_preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+#define LAST_WORDS_MS 1000
 
 typedef struct Backend
 {
 	Conn	   *conn;
-	GrpcSession *session;
+	Session    *session;
 	MemContext *mcx;
 	int			epoll_fd;
 	int			signal_fd;
@@ -78,10 +79,8 @@ static void attach(const BackendStart *start);
 static void prepare_signals(void);
 static void poll_fd(int fd, uint32_t events);
 static bool handshake(void);
-static bool sniff_protocol(void);
-static bool starts_like_h2(void);
-static void refuse_http1(void);
-static void open_session(int slot);
+static SessionProtocol sniff_protocol(bool is_for_metrics);
+static void open_session(const BackendStart *start, SessionProtocol protocol);
 static void serve(void);
 static bool read_input(void);
 static bool write_output(void);
@@ -96,21 +95,27 @@ static void check_proof(int64_t now);
 static void on_signals(void);
 static void reload_if_asked(void);
 static void end_process(int status) NORETURN;
+static void say_last_words(void);
 
 void
 BackendMain(const BackendStart *start)
 {
+	SessionProtocol protocol;
+
 	elog_set_process_name("backend");
 	/* for top and perf */
 	(void) pthread_setname_np(pthread_self(), "clav backend");
 	prepare_signals();
-	backend.deadline_ms = clock_monotonic_ms() + guc_handshake_timeout;
+	backend.deadline_ms = clock_coarse_ms() + guc_handshake_timeout;
 	backend.conn = conn_create(start->fd, start->tls);
 	attach(start);
 
-	if (!handshake() || !sniff_protocol())
+	if (!handshake())
 		end_process(0);
-	open_session(start->slot);
+	protocol = sniff_protocol(start->is_for_metrics);
+	if (protocol == PROTOCOL_UNKNOWN)
+		end_process(0);
+	open_session(start, protocol);
 	serve();
 	end_process(0);
 }
@@ -202,7 +207,7 @@ handshake(void)
 		wait_for_events();
 		if (backend.is_ending)
 			return false;
-		if (clock_monotonic_ms() >= backend.deadline_ms)
+		if (clock_coarse_ms() >= backend.deadline_ms)
 		{
 			counter_add(COUNTER_HANDSHAKES_FAILED, 1);
 			elog_info("TLS handshake with %s timed out",
@@ -213,11 +218,11 @@ handshake(void)
 }
 
 /*
- * Read until it is clear that the client speaks HTTP/2 (the only protocol of
- * this port so far).  False when the connection is over.
+ * Read until it is clear what the client speaks.  PROTOCOL_UNKNOWN when the
+ * connection is over, or says nothing that we know.
  */
-static bool
-sniff_protocol(void)
+static SessionProtocol
+sniff_protocol(bool is_for_metrics)
 {
 	for (;;)
 	{
@@ -229,56 +234,36 @@ sniff_protocol(void)
 
 		if (result == CONN_OK)
 		{
+			SessionProtocol protocol;
+
 			backend.input_len += got;
-			if (!starts_like_h2())
-			{
-				refuse_http1();
-				return false;
-			}
-			if (backend.input_len >= sizeof(h2_preface) - 1)
-				return true;
+			protocol = session_sniff(bytes_make(backend.input,
+												backend.input_len),
+									 conn_alpn(backend.conn), is_for_metrics);
+			if (protocol == PROTOCOL_UNKNOWN && backend.input[0] == 0x16 &&
+				!conn_is_tls(backend.conn))
+				elog_info("%s tried TLS on a plain port",
+						  conn_peer_name(backend.conn));
+			if (protocol != PROTOCOL_UNDECIDED)
+				return protocol;
 			continue;
 		}
 		if (result == CONN_CLOSED || result == CONN_FAILED)
-			return false;
+			return PROTOCOL_UNKNOWN;
 		wait_for_events();
-		if (backend.is_ending || clock_monotonic_ms() >= backend.deadline_ms)
-			return false;
+		if (backend.is_ending || clock_coarse_ms() >= backend.deadline_ms)
+			return PROTOCOL_UNKNOWN;
 	}
 }
 
-static bool
-starts_like_h2(void)
-{
-	size_t		n = size_min(backend.input_len, sizeof(h2_preface) - 1);
-
-	return memcmp(backend.input, h2_preface, n) == 0;
-}
-
-/* One try to say why; the connection is closed anyway. */
 static void
-refuse_http1(void)
+open_session(const BackendStart *start, SessionProtocol protocol)
 {
-	static const char text[] =
-		"HTTP/1.1 505 HTTP Version Not Supported\r\n"
-		"Content-Type: text/plain; charset=utf-8\r\n"
-		"Content-Length: 50\r\n"
-		"Connection: close\r\n\r\n"
-		"this port speaks gRPC (HTTP/2); use an etcd client";
-	size_t		sent;
-
-	if (backend.input_len > 0 && backend.input[0] == 0x16)
-		elog_info("%s tried TLS on a plain port", conn_peer_name(backend.conn));
-	else
-		(void) conn_write(backend.conn, text, sizeof(text) - 1, &sent);
-}
-
-static void
-open_session(int slot)
-{
-	GrpcOptions options = {
+	HttpConn	conn = {
 		.common_name = conn_common_name(backend.conn),
-		.refuse_with = slot < 0 ? ERR_TOO_MANY_CONNECTIONS : ERR_NONE,
+		.is_tls = conn_is_tls(backend.conn),
+		.is_for_metrics = start->is_for_metrics,
+		.refuse_with = start->slot < 0 ? ERR_TOO_MANY_CONNECTIONS : ERR_NONE,
 	};
 
 	if (backend.has_slot)
@@ -291,14 +276,14 @@ open_session(int slot)
 		atomic_store(&control_self()->state, SLOT_IDLE);
 		backend.deadline_ms = -1;
 		if (guc_first_request_timeout > 0)
-			backend.proof_ms = clock_monotonic_ms() + guc_first_request_timeout;
+			backend.proof_ms = clock_coarse_ms() + guc_first_request_timeout;
 	}
 	else
-		backend.deadline_ms = clock_monotonic_ms() + REFUSER_LIFETIME_MS;
-	backend.session = grpc_session_create(backend.mcx, &options);
-	if (!grpc_session_receive(backend.session,
+		backend.deadline_ms = clock_coarse_ms() + REFUSER_LIFETIME_MS;
+	backend.session = session_create(backend.mcx, protocol, &conn);
+	if (!session_receive(backend.session,
 							  bytes_make(backend.input, backend.input_len)))
-		grpc_session_shutdown(backend.session);
+		session_shutdown(backend.session);
 	backend.input_len = 0;
 }
 
@@ -311,7 +296,7 @@ serve(void)
 	{
 		if (!write_output())
 			return;
-		if (grpc_session_is_over(backend.session) ||
+		if (session_is_over(backend.session) ||
 			(backend.peer_closed && backend.output.len == 0))
 			return;
 		if (is_time_over())
@@ -327,7 +312,7 @@ serve(void)
 static bool
 is_time_over(void)
 {
-	int64_t		now = clock_monotonic_ms();
+	int64_t		now = clock_coarse_ms();
 
 	if (backend.is_blocked && now >= backend.blocked_ms +
 		guc_client_send_timeout)
@@ -342,14 +327,15 @@ is_time_over(void)
 static bool
 may_read(void)
 {
-	return !backend.peer_closed && !backend.is_blocked;
+	return !backend.peer_closed && !backend.is_blocked &&
+		(backend.session == NULL || session_wants_input(backend.session));
 }
 
 /* False when the connection is broken. */
 static bool
 read_input(void)
 {
-	for (int i = 0; i < READS_PER_TURN; i++)
+	for (int i = 0; i < READS_PER_TURN && may_read(); i++)
 	{
 		size_t		got = 0;
 		ConnResult	result = conn_read(backend.conn, backend.input,
@@ -358,7 +344,7 @@ read_input(void)
 		switch (result)
 		{
 			case CONN_OK:
-				if (!grpc_session_receive(backend.session,
+				if (!session_receive(backend.session,
 										  bytes_make(backend.input, got)))
 				{
 					/* what explains the end (GOAWAY) may still be sent */
@@ -396,12 +382,12 @@ write_output(void)
 		ConnResult	result;
 
 		if (backend.output.len == 0)
-			backend.output = grpc_session_pull(backend.session);
+			backend.output = session_pull(backend.session);
 		if (backend.output.len == 0)
 		{
 			backend.is_blocked = false;
 			/* an end that was read already would wake us for ever */
-			poll_socket(backend.peer_closed ? 0 : EPOLLIN);
+			poll_socket(may_read() ? EPOLLIN : 0);
 			return true;
 		}
 		result = conn_write(backend.conn, backend.output.data,
@@ -409,7 +395,7 @@ write_output(void)
 		if (result == CONN_WANT_READ || result == CONN_WANT_WRITE)
 		{
 			if (!backend.is_blocked)
-				backend.blocked_ms = clock_monotonic_ms();
+				backend.blocked_ms = clock_coarse_ms();
 			backend.is_blocked = true;
 			poll_socket(result == CONN_WANT_READ ? EPOLLIN : EPOLLOUT);
 			return true;
@@ -451,9 +437,9 @@ wait_for_events(void)
 	if (backend.session != NULL && backend.has_slot)
 	{
 		atomic_store_explicit(&control_self()->nstreams,
-							  grpc_session_streams(backend.session),
+							  session_streams(backend.session),
 							  memory_order_relaxed);
-		if (!ring_arm_completions())
+		if (!ring_arm_completions() || watch_is_due())
 			timeout = 0;
 	}
 	if (may_read() && conn_has_pending(backend.conn))
@@ -480,6 +466,7 @@ wait_for_events(void)
 		dispatch_on_completions();
 		if (has_hashes)
 			dispatch_on_hashes();
+		watch_turn();
 	}
 	(void) INJECTION_POINT("backend-loop");
 }
@@ -503,13 +490,13 @@ next_timeout_ms(void)
 		next = earlier(next, backend.blocked_ms + guc_client_send_timeout);
 	if (backend.session != NULL)
 	{
-		next = earlier(next, grpc_session_next_timer_ms(backend.session));
+		next = earlier(next, session_next_timer_ms(backend.session));
 		if (backend.has_slot)
 			next = earlier(next, dispatch_next_expiry_ms());
 	}
 	if (next < 0)
 		return -1;
-	now = clock_monotonic_ms();
+	now = clock_coarse_ms();
 	if (next <= now)
 		return 0;
 	return next - now > INT_MAX ? INT_MAX : (int) (next - now);
@@ -518,9 +505,9 @@ next_timeout_ms(void)
 static void
 on_timers(void)
 {
-	int64_t		now = clock_monotonic_ms();
+	int64_t		now = clock_coarse_ms();
 
-	grpc_session_on_timer(backend.session, now);
+	session_on_timer(backend.session, now);
 	if (backend.proof_ms >= 0)
 		check_proof(now);
 	if (backend.has_slot)
@@ -537,14 +524,14 @@ on_timers(void)
 static void
 check_proof(int64_t now)
 {
-	if (grpc_session_has_succeeded(backend.session))
+	if (session_has_succeeded(backend.session))
 		backend.proof_ms = -1;
 	else if (now >= backend.proof_ms)
 	{
 		elog_debug("%s has not made a request that succeeds",
 				   conn_peer_name(backend.conn));
 		backend.proof_ms = -1;
-		grpc_session_shutdown(backend.session);
+		session_shutdown(backend.session);
 		backend.deadline_ms = earlier(backend.deadline_ms,
 									  now + SHUTDOWN_LIFETIME_MS);
 	}
@@ -566,13 +553,13 @@ on_signals(void)
 		backend.is_ending = true;
 		if (backend.session == NULL)
 			return;
-		grpc_session_shutdown(backend.session);
+		session_shutdown(backend.session);
 		if (info.ssi_signo == SIGINT)
 		{
 			(void) write_output();
 			end_process(0);
 		}
-		backend.deadline_ms = clock_monotonic_ms() + SHUTDOWN_LIFETIME_MS;
+		backend.deadline_ms = clock_coarse_ms() + SHUTDOWN_LIFETIME_MS;
 	}
 }
 
@@ -598,7 +585,26 @@ end_process(int status)
 {
 	(void) INJECTION_POINT("backend-before-exit");
 	if (backend.session != NULL)
-		grpc_session_destroy(backend.session);
+		session_destroy(backend.session);
 	conn_destroy(backend.conn);
+	if (backend.session != NULL && backend.has_slot)
+		say_last_words();
 	exit(status);
+}
+
+/*
+ * Requests that went with the connection may have something to take back (the
+ * key of a lock that was waited for).  The rings are emptied when the
+ * postmaster reaps us, so wait until the raft worker has taken it.
+ */
+static void
+say_last_words(void)
+{
+	int64_t		until = clock_monotonic_ms() + LAST_WORDS_MS;
+
+	while (dispatch_outstanding() > 0 && clock_monotonic_ms() < until)
+	{
+		nanosleep(&(struct timespec) {.tv_nsec = 1000000}, NULL);
+		dispatch_on_completions();
+	}
 }

@@ -10,7 +10,11 @@
  *	    ^                         |                           |
  *	    |       raft worker died  |                 no client left
  *	    '------- CRASHED <--------'                           v
- *	         (all children gone)                        STOPPING_WORKER --> end
+ *	         (all children gone)                     STOPPING_AUXILIARIES
+ *	                                                          |
+ *	                                           none of them left, or too late
+ *	                                                          v
+ *	                                                   STOPPING_WORKER --> end
  *
  * A backend's death costs its own connection: its slot is put right and given
  * away again.  The raft worker's death stops all backends, because the memory
@@ -47,6 +51,7 @@
 
 /* this layer and below */
 #include "comm/tls.h"
+#include "postmaster/auxproc.h"
 #include "postmaster/children.h"
 #include "postmaster/memlimit.h"
 #include "postmaster/pidfile.h"
@@ -58,7 +63,9 @@
 
 #define MAX_LISTENERS 32
 #define ACCEPTS_PER_TURN 64
-#define AUXILIARY_SLOTS 4		/* raft worker; lessor, compactor and one more */
+#define AUXILIARY_SLOTS (1 + AUX_COUNT)	/* raft worker and auxiliaries */
+/* for the last words of auxiliary processes when the server stops */
+#define AUXILIARY_STOP_MS 10000
 #define READY_POLL_MS 5
 #define ACCEPT_PAUSE_MS 100		/* after running out of descriptors */
 
@@ -67,6 +74,7 @@ typedef enum PostmasterState
 	PM_STARTING,
 	PM_RUNNING,
 	PM_DRAINING,
+	PM_STOPPING_AUXILIARIES,
 	PM_STOPPING_WORKER,
 	PM_CRASHED,
 	PM_ENDED
@@ -77,6 +85,7 @@ static int	exit_status;
 static bool worker_was_ready;
 static Listener listeners[MAX_LISTENERS];
 static int	nlisteners;
+static int	nclients;		/* so many of them, the first, are for clients */
 static bool listeners_polled;
 static TlsContext *tls;
 static int	epoll_fd = -1;
@@ -84,6 +93,7 @@ static int	signal_fd = -1;
 static int	death_pipe[2] = {-1, -1};
 static sigset_t handled_signals;
 static int64_t accept_paused_until;
+static int64_t auxiliaries_until;	/* in PM_STOPPING_AUXILIARIES */
 static PidFile pidfile;
 
 static void prepare_data_dir(void);
@@ -102,13 +112,12 @@ static void check_worker_ready(void);
 static void accept_clients(Listener *listener);
 static void start_client(int fd, Listener *listener);
 static uint32_t count_handshakes(void);
-static void close_postmaster_fds(void);
 static void on_signals(void);
 static void on_child_exits(void);
 static void on_worker_exit(int status);
 static void on_client_exit(const Child *child, int status);
 static void begin_stop(int signo);
-static void stop_worker_if_idle(void);
+static void go_on_stopping(void);
 static void restart_if_empty(void);
 static void reload(void);
 static void publish_pidfile(const char *state_name);
@@ -191,6 +200,17 @@ int
 postmaster_death_fd(void)
 {
 	return death_pipe[0];
+}
+
+void
+postmaster_become_child(void)
+{
+	for (int i = 0; i < nlisteners; i++)
+		close(listeners[i].fd);
+	close(signal_fd);
+	close(epoll_fd);
+	close(death_pipe[1]);
+	sigprocmask(SIG_UNBLOCK, &handled_signals, NULL);
 }
 
 /* ---- start ---- */
@@ -276,11 +296,21 @@ static void
 open_listeners(void)
 {
 	char		error[1024];
+	int			nmetrics;
 
 	nlisteners = listen_open(guc_listen_client_urls, listeners, MAX_LISTENERS,
 							 error, sizeof(error));
 	if (nlisteners < 0)
 		elog_fatal("%s", error);
+	nclients = nlisteners;
+	if (guc_listen_metrics_urls[0] == '\0')
+		return;
+	nmetrics = listen_open(guc_listen_metrics_urls, listeners + nlisteners,
+						   MAX_LISTENERS - nlisteners, error, sizeof(error));
+	if (nmetrics < 0)
+		elog_fatal("%s", error);
+	for (int i = 0; i < nmetrics; i++)
+		listeners[nlisteners++].is_for_metrics = true;
 }
 
 static void
@@ -324,9 +354,8 @@ start_raft_worker(void)
 		elog_fatal("could not fork the raft worker: %s", strerror(errno));
 	if (pid == 0)
 	{
-		close_postmaster_fds();
+		postmaster_become_child();
 		raft_worker_set_death_fd(death_pipe[0]);
-		sigprocmask(SIG_UNBLOCK, &handled_signals, NULL);
 		RaftWorkerMain(slot);
 	}
 	store_close_writer_fd();
@@ -358,6 +387,10 @@ run_loop(void)
 		if (state == PM_RUNNING && !listeners_polled &&
 			clock_monotonic_ms() >= accept_paused_until)
 			watch_listeners(true);
+		if (state == PM_RUNNING)
+			auxproc_start_due();
+		if (state == PM_STOPPING_AUXILIARIES)
+			go_on_stopping();
 	}
 }
 
@@ -368,6 +401,10 @@ wait_timeout_ms(void)
 		return READY_POLL_MS;
 	if (state == PM_RUNNING && !listeners_polled)
 		return ACCEPT_PAUSE_MS;
+	if (state == PM_RUNNING)
+		return auxproc_next_start_ms();
+	if (state == PM_STOPPING_AUXILIARIES)
+		return AUXILIARY_STOP_MS / 10;
 	return -1;
 }
 
@@ -400,10 +437,12 @@ check_worker_ready(void)
 	worker_was_ready = true;
 	(void) INJECTION_POINT("postmaster-worker-ready");
 	set_state(PM_RUNNING);
+	auxproc_start_due();
 	watch_listeners(true);
 	publish_pidfile("ready");
 	for (int i = 0; i < nlisteners; i++)
-		elog_info("ready to serve client requests on %s (%s)",
+		elog_info("ready to serve %s requests on %s (%s)",
+				  listeners[i].is_for_metrics ? "metrics" : "client",
 				  listeners[i].address, listeners[i].is_tls ? "TLS" : "plain");
 }
 
@@ -470,10 +509,10 @@ start_client(int fd, Listener *listener)
 			.fd = fd,
 			.slot = slot,
 			.tls = listener->is_tls ? tls : NULL,
+			.is_for_metrics = listener->is_for_metrics,
 		};
 
-		close_postmaster_fds();
-		sigprocmask(SIG_UNBLOCK, &handled_signals, NULL);
+		postmaster_become_child();
 		BackendMain(&start);
 	}
 	if (pid < 0)
@@ -504,17 +543,6 @@ count_handshakes(void)
 			n++;
 	}
 	return n;
-}
-
-/* in a child: what belongs to the postmaster alone */
-static void
-close_postmaster_fds(void)
-{
-	for (int i = 0; i < nlisteners; i++)
-		close(listeners[i].fd);
-	close(signal_fd);
-	close(epoll_fd);
-	close(death_pipe[1]);
 }
 
 /* ---- signals and children ---- */
@@ -553,12 +581,13 @@ on_child_exits(void)
 
 		if (child.kind == CHILD_RAFT_WORKER)
 			on_worker_exit(status);
+		else if (child.kind == CHILD_AUXILIARY)
+			auxproc_on_exit(&child, status, state == PM_RUNNING);
 		else if (child.kind != CHILD_NONE)
 			on_client_exit(&child, status);
 	}
-	if (state == PM_DRAINING)
-		stop_worker_if_idle();
-	else if (state == PM_CRASHED)
+	go_on_stopping();
+	if (state == PM_CRASHED)
 		restart_if_empty();
 }
 
@@ -576,10 +605,11 @@ on_worker_exit(int status)
 	else
 		elog_error("raft worker ended with status %d", WEXITSTATUS(status));
 	if (!worker_was_ready || state == PM_STOPPING_WORKER ||
-		state == PM_DRAINING)
+		state == PM_STOPPING_AUXILIARIES || state == PM_DRAINING)
 	{
 		exit_status = 1;
 		children_signal_clients(SIGQUIT);
+		auxproc_signal_all(SIGQUIT);
 		set_state(PM_ENDED);
 		return;
 	}
@@ -588,6 +618,7 @@ on_worker_exit(int status)
 	/* whoever waits for "ready" waits for the new worker */
 	publish_pidfile("starting");
 	children_signal_clients(SIGQUIT);
+	auxproc_signal_all(SIGQUIT);
 	restart_if_empty();
 }
 
@@ -606,6 +637,7 @@ static void
 restart_if_empty(void)
 {
 	if (children_count_clients() > 0 ||
+		children_count(CHILD_AUXILIARY) > 0 ||
 		children_count(CHILD_RAFT_WORKER) > 0)
 		return;
 	ring_close_fds();
@@ -627,6 +659,7 @@ begin_stop(int signo)
 		 */
 		elog_warning("immediate stop: the log will be replayed at next start");
 		children_signal_clients(SIGQUIT);
+		auxproc_signal_all(SIGQUIT);
 		children_signal_worker(SIGQUIT);
 		close(death_pipe[1]);
 		while (waitpid(-1, NULL, 0) > 0)
@@ -635,6 +668,7 @@ begin_stop(int signo)
 		set_state(PM_ENDED);
 		return;
 	}
+	/* a fast stop may follow a smart one as long as there are clients */
 	if (state != PM_STARTING && state != PM_RUNNING && state != PM_DRAINING)
 		return;
 	elog_info(signo == SIGTERM ? "stop asked for: finishing running requests"
@@ -642,16 +676,32 @@ begin_stop(int signo)
 	publish_pidfile("stopping");
 	set_state(PM_DRAINING);
 	children_signal_clients(signo);
-	stop_worker_if_idle();
+	go_on_stopping();
 }
 
+/*
+ * Clients first, then the auxiliary processes, whose last words still need the
+ * raft worker, then that.  An auxiliary process that does not end in time is
+ * ended: what it had to say may be lost at any moment anyway.
+ */
 static void
-stop_worker_if_idle(void)
+go_on_stopping(void)
 {
-	if (state != PM_DRAINING || children_count_clients() > 0)
+	if (state == PM_DRAINING && children_count_clients() == 0)
+	{
+		set_state(PM_STOPPING_AUXILIARIES);
+		auxiliaries_until = clock_monotonic_ms() + AUXILIARY_STOP_MS;
+		auxproc_signal_all(SIGTERM);
+	}
+	if (state != PM_STOPPING_AUXILIARIES)
 		return;
-	set_state(PM_STOPPING_WORKER);
-	children_signal_worker(SIGTERM);
+	if (children_count(CHILD_AUXILIARY) == 0)
+	{
+		set_state(PM_STOPPING_WORKER);
+		children_signal_worker(SIGTERM);
+	}
+	else if (clock_monotonic_ms() >= auxiliaries_until)
+		auxproc_signal_all(SIGKILL);
 }
 
 /* ---- reload ---- */
@@ -681,6 +731,7 @@ reload(void)
 	}
 	control_bump_reload_generation();
 	children_signal_clients(SIGHUP);
+	auxproc_signal_all(SIGHUP);
 	children_signal_worker(SIGHUP);
 	elog_info("settings reloaded");
 }
@@ -696,7 +747,7 @@ publish_pidfile(const char *state_name)
 		pidfile.started_ms = clock_realtime_ms();
 	}
 	snprintf(pidfile.state, sizeof(pidfile.state), "%s", state_name);
-	for (int i = 0; i < nlisteners && used < sizeof(pidfile.addresses); i++)
+	for (int i = 0; i < nclients && used < sizeof(pidfile.addresses); i++)
 		used += (size_t) snprintf(pidfile.addresses + used,
 								  sizeof(pidfile.addresses) - used, "%s%s://%s",
 								  i == 0 ? "" : " ",

@@ -93,10 +93,6 @@ typedef struct Loader
 	uint64_t	limit;			/* entries above were replaced later */
 } Loader;
 
-static int	system_open(const char *path, int flags, int mode);
-static int64_t system_pwrite(int fd, const void *data, size_t n,
-							 int64_t offset);
-static int	system_fsync_dir(const char *path);
 static RaftLog *log_make(const LogOptions *options);
 static bool list_dir(RaftLog *log, char *error, size_t error_size);
 static void add_spare(RaftLog *log, uint64_t number);
@@ -116,6 +112,7 @@ static int	append_new_segment(RaftLog *log, const LogEntry *entries,
 							   uint32_t n, uint64_t bytes);
 static int	open_new_file(RaftLog *log, uint64_t size, char *path, int *fd);
 static int	write_zeros(const LogIo *io, int fd, uint64_t from, uint64_t to);
+static int	write_records(const RaftLog *log, int fd, uint64_t offset);
 static int	write_all(const LogIo *io, int fd, const uint8_t *data, size_t n,
 					  uint64_t offset);
 static int	sync_file(const LogIo *io, int fd);
@@ -128,14 +125,6 @@ static void release_buffer(RaftLog *log);
 static uint64_t random_salt(void);
 static int	fail_spare(RaftLog *log, const char *path, int rc);
 static int	fail(RaftLog *log, int rc);
-
-const LogIo log_io_system = {
-	.open = system_open,
-	.pwrite = system_pwrite,
-	.fdatasync = fdatasync,
-	.rename = rename,
-	.fsync_dir = system_fsync_dir,
-};
 
 bool
 log_create(const LogOptions *options, uint64_t first_index, char *error,
@@ -156,9 +145,10 @@ log_create(const LogOptions *options, uint64_t first_index, char *error,
 	int			rc;
 
 	segment_header_encode(&header, bytes);
+	buf_append(&log->buf, bytes, sizeof(bytes));
 	segment_path(log, header.number, to);
 	if ((rc = open_new_file(log, header.size, from, &fd)) == 0 &&
-		(rc = write_all(log->io, fd, bytes, sizeof(bytes), 0)) == 0 &&
+		(rc = write_records(log, fd, 0)) == 0 &&
 		(rc = sync_file(log->io, fd)) == 0)
 		rc = rename_file(log, from, to);
 	if (fd >= 0)
@@ -323,10 +313,14 @@ log_prepare_spare(RaftLog *log)
 	until = log->spare_filled + SPARE_STEP_BYTES;
 	if (until > log->segment_bytes)
 		until = log->segment_bytes;
-	rc = write_zeros(log->io, log->spare_fd, log->spare_filled, until);
+	rc = INJECTION_POINT("log-spare-before-write");
+	if (rc == 0)
+		rc = write_zeros(log->io, log->spare_fd, log->spare_filled, until);
 	if (rc != 0)
 		return fail_spare(log, from, rc);
-	rc = sync_file(log->io, log->spare_fd);
+	rc = INJECTION_POINT("log-spare-before-sync");
+	if (rc == 0 && log->io->fdatasync(log->spare_fd) != 0)
+		rc = errno;
 	if (rc != 0)
 		return fail(log, rc);
 	log->spare_filled = until;
@@ -715,7 +709,7 @@ append_here(RaftLog *log, const LogEntry *entries, uint32_t n)
 
 	log->buf.len = 0;
 	segment_batch_encode(&log->chain, entries, n, &log->buf);
-	rc = write_all(log->io, log->fd, log->buf.data, log->buf.len, offset);
+	rc = write_records(log, log->fd, offset);
 	return rc != 0 ? rc : sync_file(log->io, log->fd);
 }
 
@@ -751,7 +745,7 @@ append_new_segment(RaftLog *log, const LogEntry *entries, uint32_t n,
 
 	segment_path(log, header.number, to);
 	if ((rc = open_new_file(log, header.size, from, &fd)) != 0 ||
-		(rc = write_all(log->io, fd, log->buf.data, log->buf.len, 0)) != 0 ||
+		(rc = write_records(log, fd, 0)) != 0 ||
 		(rc = sync_file(log->io, fd)) != 0 ||
 		(rc = rename_file(log, from, to)) != 0)
 	{
@@ -811,15 +805,22 @@ write_zeros(const LogIo *io, int fd, uint64_t from, uint64_t to)
 	return rc;
 }
 
+/* What has been encoded into the buffer. */
+static int
+write_records(const RaftLog *log, int fd, uint64_t offset)
+{
+	int			rc = INJECTION_POINT("log-before-write");
+
+	if (rc == 0)
+		rc = write_all(log->io, fd, log->buf.data, log->buf.len, offset);
+	return rc != 0 ? rc : INJECTION_POINT("log-after-write");
+}
+
 /* A short write is carried on, because only the next call tells why. */
 static int
 write_all(const LogIo *io, int fd, const uint8_t *data, size_t n,
 		  uint64_t offset)
 {
-	int			rc = INJECTION_POINT("log-before-write");
-
-	if (rc != 0)
-		return rc;
 	while (n > 0)
 	{
 		int64_t		done = io->pwrite(fd, data, n, (int64_t) offset);
@@ -830,7 +831,7 @@ write_all(const LogIo *io, int fd, const uint8_t *data, size_t n,
 		n -= (size_t) done;
 		offset += (uint64_t) done;
 	}
-	return INJECTION_POINT("log-after-write");
+	return 0;
 }
 
 static int
@@ -960,35 +961,5 @@ static int
 fail(RaftLog *log, int rc)
 {
 	log->has_failed = true;
-	return rc;
-}
-
-/* ---- system calls ---- */
-
-static int
-system_open(const char *path, int flags, int mode)
-{
-	return open(path, flags, mode);
-}
-
-static int64_t
-system_pwrite(int fd, const void *data, size_t n, int64_t offset)
-{
-	return pwrite(fd, data, n, offset);
-}
-
-static int
-system_fsync_dir(const char *path)
-{
-	int			fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int			rc;
-	int			save;
-
-	if (fd < 0)
-		return -1;
-	rc = fsync(fd);
-	save = errno;
-	close(fd);
-	errno = save;
 	return rc;
 }

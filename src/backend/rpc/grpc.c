@@ -20,6 +20,7 @@
 /* this layer and below */
 #include "rpc/grpc.h"
 #include "rpc/grpcstream.h"
+#include "rpc/webstream.h"
 
 /* bytes of all streams that may be on the way; given back as they arrive */
 #define CONNECTION_WINDOW_BYTES (4 * 1024 * 1024)
@@ -63,10 +64,9 @@ static int	on_header(nghttp2_session *h2, const nghttp2_frame *frame,
 					  const uint8_t *name, size_t name_len,
 					  const uint8_t *value, size_t value_len, uint8_t flags,
 					  void *arg);
-static int	on_invalid_header(nghttp2_session *h2, const nghttp2_frame *frame,
-							  const uint8_t *name, size_t name_len,
-							  const uint8_t *value, size_t value_len,
-							  uint8_t flags, void *arg);
+static int	malformed(nghttp2_session *h2, int32_t id);
+static bool head_is_complete(const GrpcStream *stream,
+							 const nghttp2_frame *frame);
 static int	on_data_chunk(nghttp2_session *h2, uint8_t flags, int32_t id,
 						  const uint8_t *data, size_t len, void *arg);
 static int	on_frame_recv(nghttp2_session *h2, const nghttp2_frame *frame,
@@ -91,8 +91,14 @@ grpc_session_create(MemContext *mcx, const GrpcOptions *options)
 	session->requests_mcx = mcx;
 	session->common_name = mcx_bytes_dup(own, options->common_name);
 	session->refuse_with = options->refuse_with;
+	session->http = options->http;
+	session->conn = (HttpConn) {
+		.common_name = session->common_name,
+		.is_tls = options->is_tls,
+		.refuse_with = options->refuse_with,
+	};
 	buf_init(&session->out, NULL);
-	session->now_ms = clock_monotonic_ms();
+	session->now_ms = clock_coarse_ms();
 	session->last_receive_ms = session->now_ms;
 	session->earliest_deadline_ms = INT64_MAX;
 	guard_init(&session->guard, session->now_ms);
@@ -121,7 +127,7 @@ grpc_session_receive(GrpcSession *session, Bytes data)
 
 	if (session->is_ending || session->is_broken)
 		return false;
-	session->now_ms = clock_monotonic_ms();
+	session->now_ms = clock_coarse_ms();
 	session->last_receive_ms = session->now_ms;
 	session->ping_sent_ms = 0;
 	n = nghttp2_session_mem_recv(session->h2, data.data, data.len);
@@ -152,10 +158,12 @@ grpc_session_pull(GrpcSession *session)
 		ssize_t		n;
 
 		stream_run_waiting(session);
+		messages_run_due(session);
+		web_run_turns(session);
 		n = nghttp2_session_mem_send(session->h2, &frame);
 		if (n < 0)
 			session->is_broken = true;
-		if (n <= 0 && !session->has_room)
+		if (n <= 0 && !session->has_room && session->first_due == NULL)
 			break;
 		if (n > 0)
 			buf_append(out, frame, (size_t) n);
@@ -170,7 +178,8 @@ grpc_session_wants_output(const GrpcSession *session)
 {
 	if (session->is_broken || (session->is_ending && session->is_goaway_sent))
 		return false;
-	return session->has_room || nghttp2_session_want_write(session->h2);
+	return session->has_room || session->first_due != NULL ||
+		nghttp2_session_want_write(session->h2);
 }
 
 bool
@@ -192,7 +201,7 @@ grpc_session_shutdown(GrpcSession *session)
 {
 	if (session->shutdown_ms != 0 || session->is_ending || session->is_broken)
 		return;
-	session->shutdown_ms = clock_monotonic_ms();
+	session->shutdown_ms = clock_coarse_ms();
 	/*
 	 * The first GOAWAY names no last stream, so that requests on their way
 	 * are still served; the answer to the ping says that none can follow.
@@ -211,6 +220,8 @@ grpc_session_next_timer_ms(const GrpcSession *session)
 
 	if (session->is_ending || session->is_broken)
 		return -1;
+	if (web_next_timer_ms(session) < next_ms)
+		next_ms = web_next_timer_ms(session);
 	if (keepalive_ms < next_ms)
 		next_ms = keepalive_ms;
 	if (session->nanswers > 0 &&
@@ -229,6 +240,7 @@ grpc_session_on_timer(GrpcSession *session, int64_t now_ms)
 		return;
 	session->now_ms = now_ms;
 	stream_expire_all(session);
+	web_on_timer(session);
 	check_keepalive(session);
 	check_answers_move(session);
 	if (session->shutdown_ms != 0 &&
@@ -266,8 +278,8 @@ h2_create(GrpcSession *session)
 	nghttp2_option_set_max_outbound_ack(option, H2_MAX_OUTBOUND_ACK);
 	nghttp2_option_set_stream_reset_rate_limit(option, H2_RESET_BURST,
 											   H2_RESET_PER_SECOND);
-	/* a token with a blank around it is a bad token, not no token */
-	nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1);
+	/* headcheck.h; and a token with a blank around it is a bad token, not none */
+	nghttp2_option_set_no_http_messaging(option, 1);
 	if (nghttp2_session_server_new3(&h2, h2_callbacks(), session, option,
 									&mem) != 0)
 		elog_fatal("nghttp2 could not make a session");
@@ -289,8 +301,6 @@ h2_callbacks(void)
 	nghttp2_session_callbacks_set_on_begin_headers_callback(cb,
 															on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
-	nghttp2_session_callbacks_set_on_invalid_header_callback(cb,
-															 on_invalid_header);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb,
 															  on_data_chunk);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame_recv);
@@ -382,6 +392,8 @@ final_goaway(GrpcSession *session)
 	nghttp2_submit_goaway(session->h2, NGHTTP2_FLAG_NONE,
 						  nghttp2_session_get_last_proc_stream_id(session->h2),
 						  NGHTTP2_NO_ERROR, NULL, 0);
+	stream_end_endless(session);
+	web_stop_all(session);
 }
 
 /* GOAWAY ENHANCE_YOUR_CALM, and nothing after it */
@@ -487,23 +499,26 @@ on_header(nghttp2_session *h2, const nghttp2_frame *frame,
 {
 	GrpcStream *stream = nghttp2_session_get_stream_user_data(h2,
 															  frame->hd.stream_id);
+	Bytes		key = bytes_make(name, name_len);
+	Bytes		text = bytes_make(value, value_len);
 
-	if (stream != NULL && stream->phase == STREAM_HEADERS)
-		stream_header(stream, bytes_make(name, name_len),
-					  bytes_make(value, value_len));
+	if (stream == NULL || stream->phase != STREAM_HEADERS)
+		return 0;
+	/*
+	 * To leave a bad field out and go on would not do: a token that is left
+	 * out is no bad token any more, and the certificate's name would count.
+	 */
+	if (!headcheck_field(&stream->check, key, text))
+		return malformed(h2, frame->hd.stream_id);
+	stream_header(stream, key, text);
 	return 0;
 }
 
-/*
- * nghttp2 would leave the field out and go on.  But a token that is left out
- * is no bad token any more, and the certificate's name would count instead.
- */
+/* nothing more of this frame or stream is told to us */
 static int
-on_invalid_header(nghttp2_session *h2, const nghttp2_frame *frame,
-				  const uint8_t *name, size_t name_len, const uint8_t *value,
-				  size_t value_len, uint8_t flags, void *arg)
+malformed(nghttp2_session *h2, int32_t id)
 {
-	nghttp2_submit_rst_stream(h2, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+	nghttp2_submit_rst_stream(h2, NGHTTP2_FLAG_NONE, id,
 							  NGHTTP2_PROTOCOL_ERROR);
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
@@ -515,8 +530,11 @@ on_data_chunk(nghttp2_session *h2, uint8_t flags, int32_t id,
 	GrpcStream *stream = nghttp2_session_get_stream_user_data(h2, id);
 
 	nghttp2_session_consume_connection(h2, len);
-	if (stream != NULL)
-		stream_data(stream, bytes_make(data, len));
+	if (stream == NULL)
+		return 0;
+	if (!headcheck_data(&stream->check, len))
+		return malformed(h2, id);
+	stream_data(stream, bytes_make(data, len));
 	return 0;
 }
 
@@ -533,6 +551,11 @@ on_frame_recv(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 	stream = nghttp2_session_get_stream_user_data(h2, frame->hd.stream_id);
 	if (stream == NULL)
 		return 0;
+	if (frame->hd.type == NGHTTP2_HEADERS && !head_is_complete(stream, frame))
+	{
+		(void) malformed(h2, stream->id);
+		return 0;
+	}
 	if (frame->hd.type == NGHTTP2_HEADERS &&
 		frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 	{
@@ -540,9 +563,24 @@ on_frame_recv(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 		stream->is_half_closed = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
 		stream_begin(stream);
 	}
-	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
+	/* a head that was refused has not begun */
+	if (stream->phase == STREAM_HEADERS ||
+		(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
+		return 0;
+	if (!headcheck_end(&stream->check))
+		(void) malformed(h2, stream->id);
+	else
 		stream_end(stream);
 	return 0;
+}
+
+/* headers of a request with all they must have, or trailers that end it */
+static bool
+head_is_complete(const GrpcStream *stream, const nghttp2_frame *frame)
+{
+	if (frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+		return headcheck_complete(&stream->check);
+	return (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
 }
 
 static int
@@ -565,7 +603,8 @@ on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 		return 0;
 	/* answered before the end of the body: we do not want the rest */
 	stream = nghttp2_session_get_stream_user_data(h2, frame->hd.stream_id);
-	if (stream != NULL && !stream->is_half_closed)
+	if (stream != NULL && !stream->is_half_closed &&
+		stream->phase != STREAM_WEB)
 		nghttp2_submit_rst_stream(h2, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
 								  NGHTTP2_NO_ERROR);
 	return 0;

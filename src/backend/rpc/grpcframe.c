@@ -1,6 +1,6 @@
 /*
  * grpcframe.c
- *	  The one message of a request, cut out of DATA frames.
+ *	  Messages of a request, cut out of DATA frames.
  */
 #include "server.h"
 
@@ -18,13 +18,13 @@ static bool take_prefix(GrpcFrame *frame, Bytes *data);
 static void store(GrpcFrame *frame, Bytes data);
 
 GrpcFrameResult
-grpcframe_feed(GrpcFrame *frame, Bytes data, size_t limit)
+grpcframe_take(GrpcFrame *frame, Bytes *data, size_t limit)
 {
-	size_t		want;
+	size_t		n;
 
 	if (!grpcframe_has_length(frame))
 	{
-		if (!take_prefix(frame, &data))
+		if (!take_prefix(frame, data))
 			return GRPC_FRAME_MORE;
 		if (frame->prefix[0] > 1)
 			return GRPC_FRAME_BAD_FLAG;
@@ -33,11 +33,19 @@ grpcframe_feed(GrpcFrame *frame, Bytes data, size_t limit)
 		if (frame->prefix[0] == 1)
 			return GRPC_FRAME_COMPRESSED;
 	}
-	want = frame->length - frame->len;
-	if (data.len > want)
-		return GRPC_FRAME_SECOND;
-	store(frame, data);
-	return data.len == want ? GRPC_FRAME_COMPLETE : GRPC_FRAME_MORE;
+	n = size_min(data->len, frame->length - frame->len);
+	store(frame, bytes_make(data->data, n));
+	*data = bytes_make(data->data + n, data->len - n);
+	return frame->len == frame->length ? GRPC_FRAME_COMPLETE : GRPC_FRAME_MORE;
+}
+
+GrpcFrameResult
+grpcframe_feed(GrpcFrame *frame, Bytes data, size_t limit)
+{
+	GrpcFrameResult result = grpcframe_take(frame, &data, limit);
+
+	return result == GRPC_FRAME_COMPLETE && data.len > 0 ?
+		GRPC_FRAME_SECOND : result;
 }
 
 GrpcFrameResult

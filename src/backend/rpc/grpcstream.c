@@ -24,6 +24,7 @@
 /* this layer and below */
 #include "dispatch/dispatch.h"
 #include "rpc/grpcstream.h"
+#include "rpc/webstream.h"
 
 /* etcd's allowance over max_request_bytes */
 #define RECEIVE_OVERHEAD_BYTES (512 * 1024)
@@ -42,38 +43,28 @@
 #define UNUSED_MAX 64
 #define UNUSED_MCX_BYTES 8192
 
-#define NV_STATIC (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
-/* nghttp2 takes pointers without const but does not write */
-#define NV_LITERAL(name, value) \
-	{(uint8_t *) (uintptr_t) (name), (uint8_t *) (uintptr_t) (value), \
-		sizeof(name) - 1, sizeof(value) - 1, NV_STATIC}
-
-/* of a secret to be overwritten with its request */
-typedef struct SecretCopy
-{
-	void	   *data;
-	size_t		len;
-} SecretCopy;
-
 static void request_finished(Request *req);
 
-static const RequestOps request_ops = {request_finished};
+static const RequestOps request_ops = {
+	.finished = request_finished,
+	.message = messages_send,
+	.backlog = messages_backlog,
+	.ready = messages_ready,
+};
 
+static void collect_for_web(GrpcStream *stream, Bytes name, Bytes value);
 static bool check_head(GrpcStream *stream);
 static bool check_call(GrpcStream *stream);
 static bool find_rpc(GrpcStream *stream);
 static bool take_deadline(GrpcStream *stream);
-static size_t receive_limit(void);
-static void note_held(GrpcStream *stream);
-static int64_t arrive_by_ms(const GrpcStream *stream);
-static void refuse_frame(GrpcStream *stream, GrpcFrameResult result);
 static void ask_for_window(GrpcStream *stream);
 static bool grant_window(GrpcStream *stream);
 static void start_if_room(GrpcStream *stream);
 static void start(GrpcStream *stream, Bytes message);
+static void make_request(GrpcStream *stream);
+static void open_bidi(GrpcStream *stream);
 static void fill_request(GrpcStream *stream, Request *req);
 static void wipe(Bytes secret);
-static void wipe_copy(void *arg);
 static void cancel(GrpcStream *stream);
 static void release_reservation(GrpcStream *stream);
 static void answer(GrpcStream *stream);
@@ -81,7 +72,6 @@ static ssize_t read_answer(nghttp2_session *h2, int32_t id, uint8_t *out,
 						   size_t size, uint32_t *flags,
 						   nghttp2_data_source *source, void *arg);
 static void drop_answer(GrpcStream *stream);
-static void submit_failed(GrpcStream *stream, int rc);
 static bool refuse(GrpcStream *stream, int code, int http_status,
 				   const char *text);
 static bool refuse_quoting(GrpcStream *stream, int code, int http_status,
@@ -123,7 +113,9 @@ stream_header(GrpcStream *stream, Bytes name, Bytes value)
 		stream->head.is_too_large = true;
 	else
 		metadata_add(&stream->head, stream->mcx, name, value);
-	note_held(stream);
+	if (stream->session->http != NULL && !stream->head.is_too_large)
+		collect_for_web(stream, name, value);
+	stream_note_held(stream);
 }
 
 void
@@ -134,13 +126,18 @@ stream_begin(GrpcStream *stream)
 	Assert(stream->phase == STREAM_HEADERS);
 	stream->phase = STREAM_BODY;
 	stream->begun_ms = session->now_ms;
+	if (stream->web != NULL && !metadata_is_grpc(stream->head.content_type))
+	{
+		web_begin(stream);
+		return;
+	}
 	if (!check_head(stream) || !check_call(stream))
 		return;
-	if (arrive_by_ms(stream) < session->earliest_deadline_ms)
-		session->earliest_deadline_ms = arrive_by_ms(stream);
+	if (stream_arrive_by_ms(stream) < session->earliest_deadline_ms)
+		session->earliest_deadline_ms = stream_arrive_by_ms(stream);
 	/* whoever holds a stream open both ways expects an answer before its end */
 	if (stream->rpc->kind == RPC_BIDI)
-		start(stream, BYTES_EMPTY);
+		open_bidi(stream);
 }
 
 void
@@ -148,14 +145,18 @@ stream_data(GrpcStream *stream, Bytes data)
 {
 	GrpcFrameResult result;
 
+	if (stream->phase == STREAM_WEB)
+		web_data(stream, data);
+	if (stream->phase == STREAM_RUNNING && stream->rpc->kind == RPC_BIDI)
+		messages_receive(stream, data);
 	/* what comes after an early answer is thrown away */
 	if (stream->phase != STREAM_BODY)
 		return;
-	result = grpcframe_feed(&stream->frame, data, receive_limit());
-	note_held(stream);
+	result = grpcframe_feed(&stream->frame, data, stream_receive_limit());
+	stream_note_held(stream);
 	if (result != GRPC_FRAME_MORE && result != GRPC_FRAME_COMPLETE)
-		refuse_frame(stream, result);
-	else if (stream->session->held_bytes > HELD_MAX_BYTES &&
+		stream_refuse_frame(stream, result);
+	else if (stream_holds_too_much(stream->session) &&
 			 stream->reserved_bytes == 0)
 		stream_refuse(stream, status_of_error(ERR_TOO_MANY_REQUESTS));
 	else if (result == GRPC_FRAME_MORE)
@@ -166,6 +167,10 @@ void
 stream_end(GrpcStream *stream)
 {
 	stream->is_half_closed = true;
+	if (stream->phase == STREAM_WEB)
+		web_end(stream);
+	if (stream->phase == STREAM_RUNNING && stream->rpc->kind == RPC_BIDI)
+		messages_end(stream);
 	if (stream->phase != STREAM_BODY)
 		return;
 	if (grpcframe_end(&stream->frame) == GRPC_FRAME_COMPLETE)
@@ -189,6 +194,8 @@ stream_close(GrpcStream *stream)
 
 	cancel(stream);
 	drop_answer(stream);
+	messages_free(stream);
+	web_close(stream);
 	release_reservation(stream);
 	session->held_bytes -= stream->held_bytes;
 	stream->held_bytes = 0;
@@ -264,10 +271,15 @@ stream_refuse(GrpcStream *stream, GrpcStatus status)
 	stream->wants_window = false;
 	grpcframe_reset(&stream->frame);
 	release_reservation(stream);
-	note_held(stream);
+	stream_note_held(stream);
+	if (stream->has_begun)
+	{
+		messages_finish(stream, status);
+		return;
+	}
 	nv[3].value = (uint8_t *) (uintptr_t) message.data;
 	nv[3].valuelen = message.len;
-	submit_failed(stream, nghttp2_submit_response(session->h2, stream->id, nv,
+	stream_submitted(stream, nghttp2_submit_response(session->h2, stream->id, nv,
 												  message.len > 0 ? 4 : 3,
 												  NULL));
 }
@@ -282,9 +294,9 @@ stream_expire_all(GrpcSession *session)
 	for (GrpcStream *stream = session->first; stream != NULL;
 		 stream = stream->next)
 	{
-		int64_t		arrive_ms = arrive_by_ms(stream);
+		int64_t		arrive_ms = stream_arrive_by_ms(stream);
 
-		if (stream->phase == STREAM_ANSWERED)
+		if (stream->phase == STREAM_ANSWERED || stream->phase == STREAM_WEB)
 			continue;
 		if (stream->deadline_ms != 0 &&
 			stream->deadline_ms <= session->now_ms)
@@ -300,6 +312,16 @@ stream_expire_all(GrpcSession *session)
 		}
 	}
 	session->earliest_deadline_ms = earliest_ms;
+}
+
+void
+stream_end_endless(GrpcSession *session)
+{
+	for (GrpcStream *stream = session->first; stream != NULL;
+		 stream = stream->next)
+		if (stream->phase != STREAM_ANSWERED && stream->rpc != NULL &&
+			(stream->rpc->flags & RPC_FLAG_ENDLESS) != 0)
+			stream_refuse(stream, status_of_error(ERR_STOPPED));
 }
 
 /*
@@ -321,6 +343,25 @@ stream_run_waiting(GrpcSession *session)
 				start_if_room(stream);
 		}
 	}
+}
+
+/*
+ * What may turn out to be no gRPC call needs all its fields.  Pseudo fields
+ * come first, so the path is known when the first of the others comes.
+ */
+static void
+collect_for_web(GrpcStream *stream, Bytes name, Bytes value)
+{
+	if (name.len > 0 && name.data[0] != ':')
+	{
+		if (stream->web != NULL)
+			web_header(stream, name, value);
+	}
+	else if (bytes_equal_cstr(name, ":authority"))
+		stream->authority = mcx_bytes_dup(stream->mcx, value);
+	else if (bytes_equal_cstr(name, ":path") && !web_is_rpc_path(value))
+		/* a request without any further field is one, too */
+		web_header(stream, BYTES_EMPTY, BYTES_EMPTY);
 }
 
 /* ---- checks of the headers; false: refused ---- */
@@ -417,17 +458,24 @@ take_deadline(GrpcStream *stream)
 
 /* ---- the message ---- */
 
-static size_t
-receive_limit(void)
+size_t
+stream_receive_limit(void)
 {
 	return (size_t) guc_max_request_bytes + RECEIVE_OVERHEAD_BYTES;
 }
 
-/* The session's sum follows what the stream has taken, or given back. */
-static void
-note_held(GrpcStream *stream)
+bool
+stream_holds_too_much(const GrpcSession *session)
 {
-	size_t		held = stream->head.bytes;
+	return session->held_bytes > HELD_MAX_BYTES;
+}
+
+/* The session's sum follows what the stream has taken, or given back. */
+void
+stream_note_held(GrpcStream *stream)
+{
+	size_t		held = stream->head.bytes + stream->in.cap +
+		web_held_bytes(stream);
 
 	if (stream->reserved_bytes == 0)
 		held += stream->frame.cap;
@@ -439,17 +487,20 @@ note_held(GrpcStream *stream)
  * When a message must have arrived.  One that waits for us to give it a window
  * has all the time; one that trickles in has not.
  */
-static int64_t
-arrive_by_ms(const GrpcStream *stream)
+int64_t
+stream_arrive_by_ms(const GrpcStream *stream)
 {
-	if (stream->phase != STREAM_BODY || stream->wants_window)
+	bool		is_partial = stream->phase == STREAM_RUNNING &&
+		stream->rpc->kind == RPC_BIDI && stream->frame.prefix_len > 0;
+
+	if ((stream->phase != STREAM_BODY && !is_partial) || stream->wants_window)
 		return INT64_MAX;
 	return stream->begun_ms + ARRIVE_MS +
 		(int64_t) (stream->frame.len / 1024) * ARRIVE_MS_PER_KB;
 }
 
-static void
-refuse_frame(GrpcStream *stream, GrpcFrameResult result)
+void
+stream_refuse_frame(GrpcStream *stream, GrpcFrameResult result)
 {
 	MemContext *mcx = stream->mcx;
 
@@ -458,7 +509,7 @@ refuse_frame(GrpcStream *stream, GrpcFrameResult result)
 		case GRPC_FRAME_TOO_LARGE:
 			refuse(stream, GRPC_RESOURCE_EXHAUSTED, 200,
 				   mcx_printf(mcx, "grpc: received message larger than max (%u vs. %zu)",
-							  stream->frame.length, receive_limit()));
+							  stream->frame.length, stream_receive_limit()));
 			break;
 		case GRPC_FRAME_COMPRESSED:
 			refuse(stream, GRPC_INTERNAL, 200,
@@ -492,7 +543,7 @@ grant_window(GrpcStream *stream)
 	GrpcSession *session = stream->session;
 	size_t		bytes = (size_t) stream->frame.length + GRPC_PREFIX_BYTES;
 	size_t		room = RESERVED_MESSAGES *
-		(receive_limit() + GRPC_PREFIX_BYTES);
+		(stream_receive_limit() + GRPC_PREFIX_BYTES);
 
 	if (session->reserved_bytes + bytes > room)
 		return false;
@@ -500,11 +551,11 @@ grant_window(GrpcStream *stream)
 	stream->reserved_bytes = bytes;
 	stream->wants_window = false;
 	stream->begun_ms = session->now_ms;
-	if (arrive_by_ms(stream) < session->earliest_deadline_ms)
-		session->earliest_deadline_ms = arrive_by_ms(stream);
-	note_held(stream);
+	if (stream_arrive_by_ms(stream) < session->earliest_deadline_ms)
+		session->earliest_deadline_ms = stream_arrive_by_ms(stream);
+	stream_note_held(stream);
 	/* nothing of the stream was ever given back, so this counts from its start */
-	submit_failed(stream, nghttp2_session_set_local_window_size(session->h2, 0,
+	stream_submitted(stream, nghttp2_session_set_local_window_size(session->h2, 0,
 																stream->id,
 																(int32_t) bytes));
 	return true;
@@ -532,43 +583,38 @@ start_if_room(GrpcStream *stream)
 static void
 start(GrpcStream *stream, Bytes message)
 {
+	make_request(stream);
+	/* the message is decoded in there; nothing of it is needed afterwards */
+	dispatch_request(stream->req, message);
+	/* passwords */
+	if (strcmp(stream->rpc->service, "etcdserverpb.Auth") == 0)
+		wipe(bytes_make(stream->frame.data, stream->frame.len));
+	grpcframe_reset(&stream->frame);
+	stream_note_held(stream);
+}
+
+static void
+make_request(GrpcStream *stream)
+{
 	Request    *req = request_create(stream->session->requests_mcx,
 									 stream->rpc, &request_ops, stream);
 
 	fill_request(stream, req);
 	stream->req = req;
 	stream->phase = STREAM_RUNNING;
-	/* the message is decoded in there; nothing of it is needed afterwards */
-	dispatch_request(req, message);
-	/* passwords */
-	if (strcmp(stream->rpc->service, "etcdserverpb.Auth") == 0)
-		wipe(bytes_make(stream->frame.data, stream->frame.len));
-	grpcframe_reset(&stream->frame);
-	note_held(stream);
 }
 
-/* what was borrowed from the stream is copied: a request may outlive it */
+static void
+open_bidi(GrpcStream *stream)
+{
+	make_request(stream);
+	dispatch_open(stream->req);
+}
+
 static void
 fill_request(GrpcStream *stream, Request *req)
 {
-	Credentials *credentials = &req->credentials;
-
-	metadata_credentials(&stream->head, stream->session->common_name,
-						 credentials);
-	credentials->common_name = mcx_bytes_dup(req->mcx,
-											 credentials->common_name);
-	if (credentials->token.len > 0)
-	{
-		SecretCopy *copy = mcx_alloc(req->mcx, sizeof(*copy));
-
-		copy->len = credentials->token.len;
-		copy->data = mcx_memdup(req->mcx, credentials->token.data, copy->len);
-		credentials->token = bytes_make(copy->data, copy->len);
-		mcx_on_reset(req->mcx, wipe_copy, copy);
-	}
-	req->client_api_version = mcx_bytes_dup(req->mcx,
-											stream->head.client_api_version);
-	req->require_leader = stream->head.require_leader;
+	metadata_fill_request(&stream->head, stream->session->common_name, req);
 	req->deadline_ms = stream->deadline_ms;
 }
 
@@ -577,14 +623,6 @@ wipe(Bytes secret)
 {
 	if (secret.len > 0)
 		secret_wipe((void *) (uintptr_t) secret.data, secret.len);
-}
-
-static void
-wipe_copy(void *arg)
-{
-	SecretCopy *copy = arg;
-
-	secret_wipe(copy->data, copy->len);
 }
 
 static void
@@ -603,6 +641,7 @@ static void
 request_finished(Request *req)
 {
 	GrpcStream *stream = req->door;
+	GrpcSession *session = stream->session;
 	GrpcStatus	status = {GRPC_OK, 200, NULL};
 
 	Assert(stream->phase == STREAM_RUNNING && stream->req == req);
@@ -612,7 +651,7 @@ request_finished(Request *req)
 		status = (GrpcStatus) {GRPC_RESOURCE_EXHAUSTED, 200,
 			mcx_printf(stream->mcx, "grpc: trying to send message larger than max (%zu vs. %d)",
 					   req->answer.len, INT32_MAX)};
-	if (status.code == GRPC_OK)
+	if (status.code == GRPC_OK && stream->rpc->kind == RPC_UNARY)
 	{
 		answer(stream);
 		return;
@@ -620,7 +659,15 @@ request_finished(Request *req)
 	/* no longer RUNNING: there is nothing to cancel */
 	stream->phase = STREAM_BODY;
 	stream->req = NULL;
-	stream_refuse(stream, status);
+	if (status.code == GRPC_OK)
+	{
+		stream->phase = STREAM_ANSWERED;
+		release_reservation(stream);
+		session->has_succeeded = true;
+		messages_finish(stream, status);
+	}
+	else
+		stream_refuse(stream, status);
 	request_destroy(req);
 }
 
@@ -641,7 +688,7 @@ answer(GrpcStream *stream)
 	release_reservation(stream);
 	session->has_succeeded = true;
 	if (session->nanswers++ == 0)
-		session->answer_ms = clock_monotonic_ms();
+		session->answer_ms = clock_coarse_ms();
 	session->answer_bytes += stream->req->answer.len;
 	if (session->answer_bytes > ANSWERS_CUT_BYTES)
 	{
@@ -650,7 +697,7 @@ answer(GrpcStream *stream)
 	}
 	grpcframe_write_prefix(stream->prefix,
 						   (uint32_t) stream->req->answer.len);
-	submit_failed(stream, nghttp2_submit_response(session->h2, stream->id, nv,
+	stream_submitted(stream, nghttp2_submit_response(session->h2, stream->id, nv,
 												  lengthof(nv), &provider));
 }
 
@@ -681,11 +728,11 @@ read_answer(nghttp2_session *h2, int32_t id, uint8_t *out, size_t size,
 		stream->sent += chunk;
 		n += chunk;
 	}
-	stream->session->answer_ms = clock_monotonic_ms();
+	stream->session->answer_ms = clock_coarse_ms();
 	if (stream->sent == body->len + GRPC_PREFIX_BYTES)
 	{
 		*flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-		submit_failed(stream, nghttp2_submit_trailer(h2, id, ok, lengthof(ok)));
+		stream_submitted(stream, nghttp2_submit_trailer(h2, id, ok, lengthof(ok)));
 		drop_answer(stream);
 	}
 	return (ssize_t) n;
@@ -696,6 +743,7 @@ drop_answer(GrpcStream *stream)
 {
 	GrpcSession *session = stream->session;
 
+	/* of a stream nothing is left here once it is answered */
 	if (stream->phase != STREAM_ANSWERED || stream->req == NULL)
 		return;
 	if (session->answer_bytes >= ANSWERS_MAX_BYTES)
@@ -710,8 +758,8 @@ drop_answer(GrpcStream *stream)
  * nghttp2 refuses a submission only for a stream that is gone or a state we
  * should not be in; nothing more can be said on such a stream.
  */
-static void
-submit_failed(GrpcStream *stream, int rc)
+void
+stream_submitted(GrpcStream *stream, int rc)
 {
 	if (likely(rc == 0))
 		return;

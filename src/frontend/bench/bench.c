@@ -49,20 +49,35 @@ typedef struct Bench
 	int64_t		began_us;
 	BenchResult result;
 	uint64_t	progress_count;
+	uint64_t	nwatches;		/* watch: created so far */
+	uint64_t	nputs;			/* answered */
+	uint64_t	nevents;
+	int64_t		put_us;			/* when the last one was sent */
+	uint64_t	first_lease;	/* keepalive: the number of the first */
 	char		token[4096];
 } Bench;
+
+/* SIGINT: the load ends early, and is reported */
+static volatile sig_atomic_t is_interrupted;
 
 static void parse_options(int argc, char **argv, BenchOptions *options);
 static bool parse_endpoint(BenchOptions *options);
 static void raise_descriptor_limit(void);
 static SSL_CTX *make_tls(const BenchOptions *options);
 static bool log_in(Bench *bench);
+static void on_interrupt(int signo);
 static void open_connections(Bench *bench);
 static void run(Bench *bench, double seconds);
 static void open_connection(Slot *slot);
 static void close_connections(Bench *bench);
 static void run_connect(Bench *bench, double seconds);
 static void run_idle(Bench *bench, double seconds);
+static void run_watch(Bench *bench, double seconds);
+static void make_watches(Bench *bench);
+static void put_watched(Bench *bench);
+static void on_event(Slot *slot, Bytes body);
+static void make_leases(Bench *bench);
+static void begin_asking(Slot *slot);
 static void ask_and_wait(Slot *slot);
 static void load_keys(Bench *bench);
 static void send_next(Slot *slot);
@@ -87,19 +102,22 @@ main(int argc, char **argv)
 		.streams = 1,
 		.seconds = 10,
 		.keys = 10000,
+		.range_keys = 1,
 		.value_bytes = 256,
 		.label = "",
 	};
 	Bench		bench = {.options = &options,.rng = 0x9E3779B97F4A7C15};
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, on_interrupt);
 	parse_options(argc, argv, &options);
 	if (options.use_tls)
 		bench.tls = make_tls(&options);
 	buf_init(&bench.message, NULL);
 	bench.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	bench.slots = xcalloc((size_t) options.connections, sizeof(Slot));
-	for (int i = 0; i < options.connections; i++)
+	/* one more: the writer of watch */
+	bench.slots = xcalloc((size_t) options.connections + 1, sizeof(Slot));
+	for (int i = 0; i <= options.connections; i++)
 		bench.slots[i].bench = &bench;
 	raise_descriptor_limit();
 	if (options.user != NULL && options.op != BENCH_LOGIN && !log_in(&bench))
@@ -108,16 +126,28 @@ main(int argc, char **argv)
 		run_connect(&bench, options.seconds);
 	else if (options.op == BENCH_IDLE)
 		run_idle(&bench, options.seconds);
+	else if (options.op == BENCH_WATCH)
+		run_watch(&bench, options.seconds);
 	else
 	{
 		open_connections(&bench);
 		if (options.load)
 			load_keys(&bench);
+		if (options.op == BENCH_KEEP_ALIVE)
+			make_leases(&bench);
 		run(&bench, options.seconds);
 	}
 	report(&bench);
 	close_connections(&bench);
 	return bench.result.errors > 0 ? 1 : 0;
+}
+
+static void
+on_interrupt(int signo UNUSED)
+{
+	is_interrupted = 1;
+	/* the second one is meant */
+	signal(SIGINT, SIG_DFL);
 }
 
 /* ---- the load ---- */
@@ -135,8 +165,7 @@ run(Bench *bench, double seconds)
 	end_us = bench->began_us + (int64_t) (seconds * 1e6);
 	for (int i = 0; i < bench->options->connections; i++)
 	{
-		for (int n = 0; n < bench->options->streams; n++)
-			send_next(&bench->slots[i]);
+		begin_asking(&bench->slots[i]);
 		if (!client_flush(bench->slots[i].client))
 		{
 			fprintf(stderr, "clav_bench: a connection broke\n");
@@ -148,7 +177,7 @@ run(Bench *bench, double seconds)
 	{
 		int64_t		now_us = clock_monotonic_us();
 
-		if (now_us >= end_us)
+		if (now_us >= end_us || is_interrupted)
 			break;
 		show_progress(bench, now_us, &last_us);
 		wait_once(bench, 100);
@@ -156,6 +185,8 @@ run(Bench *bench, double seconds)
 	bench->result.seconds = (double) (clock_monotonic_us() -
 									  bench->began_us) / 1e6;
 	bench->is_sending = false;
+	for (int i = 0; i < bench->options->connections; i++)
+		client_stop_repeating(bench->slots[i].client);
 	end_us = clock_monotonic_us() + DRAIN_SECONDS * 1000000;
 	while (!all_idle(bench) && clock_monotonic_us() < end_us)
 		wait_once(bench, 100);
@@ -169,7 +200,7 @@ run_connect(Bench *bench, double seconds)
 
 	bench->began_us = clock_monotonic_us();
 	end_us = bench->began_us + (int64_t) (seconds * 1e6);
-	while (clock_monotonic_us() < end_us)
+	while (clock_monotonic_us() < end_us && !is_interrupted)
 	{
 		int64_t		start_us = clock_monotonic_us();
 		uint64_t	errors = bench->result.errors;
@@ -203,10 +234,117 @@ run_idle(Bench *bench, double seconds)
 	printf("idle\n");
 	fflush(stdout);
 	end_us = clock_monotonic_us() + (int64_t) (seconds * 1e6);
-	while (clock_monotonic_us() < end_us)
+	while (clock_monotonic_us() < end_us && !is_interrupted)
 		wait_once(bench, 100);
 	bench->result.seconds = seconds;
 	bench->result.latency.count = (uint64_t) bench->options->connections;
+}
+
+/*
+ * One writer, always one put under way, and on each connection a stream with
+ * watches of the key that it puts.  What is counted is events; the latency is
+ * from the sending of the last put to the event.  The time ends when all events
+ * have come.
+ */
+static void
+run_watch(Bench *bench, double seconds)
+{
+	uint64_t	nwatches = (uint64_t) bench->options->connections *
+		(uint64_t) bench->options->streams;
+	int64_t		end_us;
+	int64_t		last_us;
+
+	open_connections(bench);
+	open_connection(&bench->slots[bench->options->connections]);
+	make_watches(bench);
+	memset(&bench->result, 0, sizeof(bench->result));
+	bench->is_sending = true;
+	bench->began_us = last_us = clock_monotonic_us();
+	end_us = bench->began_us + (int64_t) (seconds * 1e6);
+	put_watched(bench);
+	while (clock_monotonic_us() < end_us && !is_interrupted)
+	{
+		show_progress(bench, clock_monotonic_us(), &last_us);
+		wait_once(bench, 100);
+	}
+	bench->is_sending = false;
+	end_us = clock_monotonic_us() + DRAIN_SECONDS * 1000000;
+	while (clock_monotonic_us() < end_us &&
+		   (client_outstanding(bench->slots[bench->options->connections].client) > 0 ||
+			bench->nevents < bench->nputs * nwatches))
+		wait_once(bench, 100);
+	bench->result.seconds = (double) (clock_monotonic_us() -
+									  bench->began_us) / 1e6;
+	if (bench->nevents != bench->nputs * nwatches &&
+		bench->result.errors++ == 0)
+		snprintf(bench->result.first_error, sizeof(bench->result.first_error),
+				 "%" PRIu64 " events of %" PRIu64 " came", bench->nevents,
+				 bench->nputs * nwatches);
+}
+
+static void
+make_watches(Bench *bench)
+{
+	uint64_t	nwatches = 0;
+	int64_t		end_us = clock_monotonic_us() + DRAIN_SECONDS * 1000000;
+
+	bench->message.len = 0;
+	for (int n = 0; n < bench->options->streams; n++)
+		request_add_watch(bench->options, 0, &bench->message);
+	for (int i = 0; i < bench->options->connections; i++)
+	{
+		Slot	   *slot = &bench->slots[i];
+
+		client_listen(slot->client, request_path(BENCH_WATCH),
+					  buf_bytes(&bench->message));
+		client_flush(slot->client);
+		poll_slot(slot);
+		nwatches += (uint64_t) bench->options->streams;
+	}
+	while (bench->nwatches < nwatches && clock_monotonic_us() < end_us)
+		wait_once(bench, 100);
+	if (bench->nwatches < nwatches)
+	{
+		fprintf(stderr, "clav_bench: only %" PRIu64 " watches were made\n",
+				bench->nwatches);
+		exit(1);
+	}
+}
+
+static void
+put_watched(Bench *bench)
+{
+	Slot	   *writer = &bench->slots[bench->options->connections];
+
+	request_build(bench->options, BENCH_PUT, 0, &bench->message);
+	bench->put_us = clock_monotonic_us();
+	if (!client_send(writer->client, request_path(BENCH_PUT),
+					 buf_bytes(&bench->message)) ||
+		!client_flush(writer->client))
+	{
+		fprintf(stderr, "clav_bench: a request could not be sent\n");
+		exit(1);
+	}
+	poll_slot(writer);
+}
+
+/* what came on a stream of watches */
+static void
+on_event(Slot *slot, Bytes body)
+{
+	Bench	   *bench = slot->bench;
+	int			n = response_events(body);
+	int64_t		latency_us = clock_monotonic_us() - bench->put_us;
+
+	if (n < 0 && bench->result.errors++ == 0)
+		snprintf(bench->result.first_error, sizeof(bench->result.first_error),
+				 "a watch has ended");
+	/* the answer to its creation */
+	if (n == 0)
+		bench->nwatches++;
+	for (int i = 0; i < n; i++)
+		histogram_add(&bench->result.latency, (uint64_t) latency_us);
+	bench->nevents += n > 0 ? (uint64_t) n : 0;
 }
 
 /* One request outside of the measurement. */
@@ -261,6 +399,65 @@ load_keys(Bench *bench)
 		fprintf(stderr, "%" PRIu64 " keys loaded\n", bench->options->keys);
 }
 
+/*
+ * A lease for each stream, with numbers that no earlier run had: the time in
+ * microseconds and the number of the stream.
+ */
+static void
+make_leases(Bench *bench)
+{
+	int			n = bench->options->connections * bench->options->streams;
+
+	bench->first_lease = (uint64_t) clock_realtime_ms() * 1000;
+	for (int i = 0; i < n; i++)
+	{
+		Slot	   *slot = &bench->slots[i % bench->options->connections];
+
+		request_build(bench->options, BENCH_LEASE_GRANT,
+					  bench->first_lease + (uint64_t) i, &bench->message);
+		client_send(slot->client, request_path(BENCH_LEASE_GRANT),
+					buf_bytes(&bench->message));
+		/* a few at a time */
+		if (i % 64 == 63 || i == n - 1)
+		{
+			for (int c = 0; c < bench->options->connections; c++)
+			{
+				client_flush(bench->slots[c].client);
+				poll_slot(&bench->slots[c]);
+			}
+			while (!all_idle(bench))
+				wait_once(bench, 100);
+		}
+	}
+	if (bench->result.errors > 0)
+	{
+		fprintf(stderr, "clav_bench: no leases: %s\n",
+				bench->result.first_error);
+		exit(1);
+	}
+}
+
+static void
+begin_asking(Slot *slot)
+{
+	Bench	   *bench = slot->bench;
+	const BenchOptions *options = bench->options;
+	uint64_t	first = (uint64_t) (slot - bench->slots);
+
+	for (int n = 0; n < options->streams; n++)
+	{
+		if (options->op != BENCH_KEEP_ALIVE)
+		{
+			send_next(slot);
+			continue;
+		}
+		request_build(options, BENCH_KEEP_ALIVE, bench->first_lease + first +
+					  (uint64_t) (n * options->connections), &bench->message);
+		client_repeat(slot->client, request_path(BENCH_KEEP_ALIVE),
+					  buf_bytes(&bench->message));
+	}
+}
+
 static void
 send_next(Slot *slot)
 {
@@ -290,12 +487,18 @@ send_next(Slot *slot)
 }
 
 static void
-on_answer(void *arg, int status, const char *message, Bytes body UNUSED,
+on_answer(void *arg, int status, const char *message, Bytes body,
 		  uint64_t latency_us)
 {
 	Slot	   *slot = arg;
 	Bench	   *bench = slot->bench;
 
+	if (bench->options->op == BENCH_WATCH &&
+		slot != &bench->slots[bench->options->connections])
+	{
+		on_event(slot, body);
+		return;
+	}
 	if (status != 0)
 	{
 		if (bench->result.errors++ == 0)
@@ -310,9 +513,24 @@ on_answer(void *arg, int status, const char *message, Bytes body UNUSED,
 			exit(1);
 		}
 	}
-	else if (bench->is_sending)
+	else if (bench->is_sending && bench->options->op == BENCH_KEEP_ALIVE)
+	{
+		if (response_ttl(body) == 0 && bench->result.errors++ == 0)
+			snprintf(bench->result.first_error,
+					 sizeof(bench->result.first_error), "a lease is gone");
 		histogram_add(&bench->result.latency, latency_us);
-	if (bench->is_sending)
+	}
+	else if (bench->is_sending && bench->options->op != BENCH_WATCH)
+		histogram_add(&bench->result.latency, latency_us);
+	if (bench->options->op == BENCH_WATCH)
+	{
+		bench->nputs += status == 0;
+		if (bench->is_sending)
+			put_watched(bench);
+		return;
+	}
+	/* streams that stay open repeat by themselves */
+	if (bench->is_sending && bench->options->op != BENCH_KEEP_ALIVE)
 		send_next(slot);
 }
 
@@ -544,6 +762,7 @@ parse_options(int argc, char **argv, BenchOptions *options)
 		{"streams", required_argument, NULL, 's'},
 		{"seconds", required_argument, NULL, 't'},
 		{"keys", required_argument, NULL, 'k'},
+		{"range-keys", required_argument, NULL, 'n'},
 		{"value-size", required_argument, NULL, 'v'},
 		{"read-percent", required_argument, NULL, 'r'},
 		{"user", required_argument, NULL, 'u'},
@@ -558,12 +777,13 @@ parse_options(int argc, char **argv, BenchOptions *options)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0}
 	};
-	static const char *const ops[] = {"put", "range", "login", "mixed",
-	"connect", "idle"};
+	/* in the order of BenchOp */
+	static const char *const ops[] = {"put", "range", "login", "cas", "",
+	"keepalive", "mixed", "connect", "idle", "watch"};
 	int			c;
 	bool		ok = true;
 
-	while ((c = getopt_long(argc, argv, "e:o:c:s:t:k:v:r:u:Ljqh", long_options,
+	while ((c = getopt_long(argc, argv, "e:o:c:s:t:k:n:v:r:u:Ljqh", long_options,
 							NULL)) != -1)
 	{
 		switch (c)
@@ -593,6 +813,9 @@ parse_options(int argc, char **argv, BenchOptions *options)
 				break;
 			case 'k':
 				options->keys = strtoull(optarg, NULL, 10);
+				break;
+			case 'n':
+				options->range_keys = strtoull(optarg, NULL, 10);
 				break;
 			case 'v':
 				options->value_bytes = (uint32_t) atoi(optarg);
@@ -637,6 +860,7 @@ parse_options(int argc, char **argv, BenchOptions *options)
 	}
 	ok = ok && optind == argc && options->connections > 0 &&
 		options->streams > 0 && options->seconds > 0 && options->keys > 0 &&
+		options->range_keys > 0 && options->range_keys <= options->keys &&
 		(options->user == NULL || strchr(options->user, ':') != NULL) &&
 		(options->op != BENCH_LOGIN || options->user != NULL) &&
 		(options->cert_file == NULL) == (options->key_file == NULL) &&
@@ -678,13 +902,19 @@ print_help(FILE *out)
 			"Load on an etcd v3 endpoint; works against etcd as well.\n\n"
 			"  -e, --endpoint URL      http://host:port or https://host:port\n"
 			"  -o, --op OP             put, range, mixed, login;\n"
+			"                          cas: a Txn that puts if the value is as loaded;\n"
+			"                          keepalive: of a lease on each stream, which\n"
+			"                          stays open;\n"
 			"                          connect: a range on a new connection each\n"
-			"                          time; idle: hold connections, and say so\n"
+			"                          time; idle: hold connections, and say so;\n"
+			"                          watch: one writer besides, and on each\n"
+			"                          connection so many watches of its key (-s)\n"
 			"  -r, --read-percent N    share of ranges in mixed (90)\n"
 			"  -c, --connections N     connections (1)\n"
 			"  -s, --streams N         requests at one time on each (1)\n"
 			"  -t, --seconds S         how long (10)\n"
 			"  -k, --keys N            number of different keys (10000)\n"
+			"  -n, --range-keys N      keys that one range asks for (1)\n"
 			"  -v, --value-size N      bytes of a value (256)\n"
 			"  -u, --user NAME:PASS    log in once, send the token; for login:\n"
 			"                          the credentials to check\n"
@@ -694,5 +924,6 @@ print_help(FILE *out)
 			"  -j, --json              one line of JSON\n"
 			"      --label TEXT        goes into the JSON\n"
 			"  -q, --quiet             no progress\n"
-			"\nExit status 1 if any request failed.\n");
+			"\nSIGINT ends it early, with its report.  Exit status 1 if any\n"
+			"request failed.\n");
 }

@@ -39,6 +39,9 @@ typedef struct Stream
 	Buf			response;
 	int			status;			/* gRPC code; -1: none seen */
 	char		message[256];
+	bool		stays_open;		/* client_repeat(), client_listen() */
+	bool		listens;		/* client_listen() */
+	int32_t		id;
 	struct Stream *next_free;
 } Stream;
 
@@ -54,6 +57,7 @@ struct Client
 	AnswerFn	on_answer;
 	void	   *arg;
 	Stream	   *free_streams;
+	bool		is_repeating;
 	const uint8_t *pending;		/* from nghttp2, not yet sent */
 	size_t		pending_len;
 	bool		wants_write;
@@ -65,6 +69,8 @@ static SSL *connect_tls(const BenchOptions *options, SSL_CTX *tls, int fd);
 static nghttp2_session *open_session(Client *client);
 static Stream *stream_take(Client *client);
 static void stream_give(Stream *stream);
+static bool stream_open(Stream *stream, const char *path, Bytes message);
+static void stream_take_answers(Stream *stream);
 static ssize_t transport_read(Client *client, void *data, size_t size);
 static ssize_t transport_write(Client *client, const void *data, size_t size);
 static ssize_t read_request(nghttp2_session *session, int32_t stream_id,
@@ -161,35 +167,37 @@ client_wants_write(const Client *client)
 bool
 client_send(Client *client, const char *path, Bytes message)
 {
-	Stream	   *stream = stream_take(client);
-	const char *scheme = client->use_tls ? "https" : "http";
-	nghttp2_nv	headers[] = {
-		NV(":method", "POST", 4),
-		NV(":scheme", scheme, strlen(scheme)),
-		NV(":path", path, strlen(path)),
-		NV(":authority", client->authority, strlen(client->authority)),
-		NV("content-type", "application/grpc", 16),
-		NV("te", "trailers", 8),
-		NV("token", client->token, strlen(client->token)),
-	};
-	size_t		nheaders = lengthof(headers) - (client->token[0] == '\0');
-	nghttp2_data_provider provider = {
-		.source.ptr = stream,
-		.read_callback = read_request,
-	};
+	return stream_open(stream_take(client), path, message);
+}
 
-	buf_put_u8(&stream->request, 0);
-	buf_put_u32be(&stream->request, (uint32_t) message.len);
-	buf_append(&stream->request, message.data, message.len);
-	stream->sent_us = clock_monotonic_us();
-	if (nghttp2_submit_request(client->session, NULL, headers, nheaders,
-							   &provider, stream) < 0)
-	{
-		stream_give(stream);
+bool
+client_repeat(Client *client, const char *path, Bytes message)
+{
+	Stream	   *stream = stream_take(client);
+
+	stream->stays_open = true;
+	client->is_repeating = true;
+	return stream_open(stream, path, message);
+}
+
+bool
+client_listen(Client *client, const char *path, Bytes framed)
+{
+	Stream	   *stream = stream_take(client);
+
+	stream->stays_open = stream->listens = true;
+	if (!stream_open(stream, path, BYTES_EMPTY))
 		return false;
-	}
-	client->outstanding++;
+	stream->request.len = 0;
+	buf_append(&stream->request, framed.data, framed.len);
+	client->outstanding--;
 	return true;
+}
+
+void
+client_stop_repeating(Client *client)
+{
+	client->is_repeating = false;
 }
 
 /* Send what the session has, as far as the socket takes it. */
@@ -339,6 +347,7 @@ stream_take(Client *client)
 	stream->response.len = 0;
 	stream->status = -1;
 	stream->message[0] = '\0';
+	stream->stays_open = stream->listens = false;
 	return stream;
 }
 
@@ -347,6 +356,74 @@ stream_give(Stream *stream)
 {
 	stream->next_free = stream->client->free_streams;
 	stream->client->free_streams = stream;
+}
+
+static bool
+stream_open(Stream *stream, const char *path, Bytes message)
+{
+	Client	   *client = stream->client;
+	const char *scheme = client->use_tls ? "https" : "http";
+	nghttp2_nv	headers[] = {
+		NV(":method", "POST", 4),
+		NV(":scheme", scheme, strlen(scheme)),
+		NV(":path", path, strlen(path)),
+		NV(":authority", client->authority, strlen(client->authority)),
+		NV("content-type", "application/grpc", 16),
+		NV("te", "trailers", 8),
+		NV("token", client->token, strlen(client->token)),
+	};
+	size_t		nheaders = lengthof(headers) - (client->token[0] == '\0');
+	nghttp2_data_provider provider = {
+		.source.ptr = stream,
+		.read_callback = read_request,
+	};
+
+	buf_put_u8(&stream->request, 0);
+	buf_put_u32be(&stream->request, (uint32_t) message.len);
+	buf_append(&stream->request, message.data, message.len);
+	stream->sent_us = clock_monotonic_us();
+	stream->id = nghttp2_submit_request(client->session, NULL, headers,
+										nheaders, &provider, stream);
+	if (stream->id < 0)
+	{
+		stream_give(stream);
+		return false;
+	}
+	client->outstanding++;
+	return true;
+}
+
+/* Whole messages that have come on a stream that stays open. */
+static void
+stream_take_answers(Stream *stream)
+{
+	Client	   *client = stream->client;
+	Buf		   *in = &stream->response;
+	size_t		at = 0;
+
+	while (in->len - at >= FRAME_PREFIX_BYTES)
+	{
+		const uint8_t *p = in->data + at;
+		size_t		len = (size_t) p[1] << 24 | (size_t) p[2] << 16 |
+			(size_t) p[3] << 8 | p[4];
+		int64_t		now_us = clock_monotonic_us();
+
+		if (in->len - at < FRAME_PREFIX_BYTES + len)
+			break;
+		at += FRAME_PREFIX_BYTES + len;
+		client->outstanding -= !stream->listens;
+		client->on_answer(client->arg, 0, "",
+						  bytes_make(p + FRAME_PREFIX_BYTES, len),
+						  (uint64_t) (now_us - stream->sent_us));
+		if (stream->listens || !client->is_repeating)
+			continue;
+		stream->request_sent = 0;
+		stream->sent_us = now_us;
+		client->outstanding++;
+		nghttp2_session_resume_data(client->session, stream->id);
+	}
+	memmove(in->data, in->data + at, in->len - at);
+	in->len -= at;
 }
 
 /* Bytes moved; 0: not now; -1: broken. */
@@ -399,6 +476,8 @@ read_request(nghttp2_session *session UNUSED, int32_t stream_id UNUSED,
 
 	memcpy(data, stream->request.data + stream->request_sent, n);
 	stream->request_sent += n;
+	if (stream->stays_open)
+		return n == 0 ? NGHTTP2_ERR_DEFERRED : (ssize_t) n;
 	if (stream->request_sent == stream->request.len)
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 	return (ssize_t) n;
@@ -429,8 +508,11 @@ on_data(nghttp2_session *session, uint8_t flags UNUSED, int32_t stream_id,
 	Stream	   *stream = nghttp2_session_get_stream_user_data(session,
 															  stream_id);
 
-	if (stream != NULL)
-		buf_append(&stream->response, data, len);
+	if (stream == NULL)
+		return 0;
+	buf_append(&stream->response, data, len);
+	if (stream->stays_open)
+		stream_take_answers(stream);
 	return 0;
 }
 
@@ -445,6 +527,15 @@ on_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code,
 
 	if (stream == NULL)
 		return 0;
+	if (stream->stays_open)
+	{
+		/* it should not have ended */
+		client->is_broken = true;
+		fprintf(stderr, "clav_bench: a stream ended: code %d: %s\n",
+				stream->status, stream->message);
+		stream_give(stream);
+		return 0;
+	}
 	client->outstanding--;
 	if (stream->response.len >= FRAME_PREFIX_BYTES)
 		body = bytes_make(stream->response.data + FRAME_PREFIX_BYTES,

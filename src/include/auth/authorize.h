@@ -27,6 +27,7 @@ typedef enum AccessNeed
 	NEED_ROLE_OR_ADMIN,			/* the caller holds the role `name` */
 	NEED_LEASE_WRITE,			/* WRITE on every key attached to lease */
 	NEED_LEASE_READ,
+	NEED_EVERY_LEASE_READ,		/* READ on all keys attached to any lease */
 	NEED_INTERNAL,				/* the server itself, also while auth is off */
 	NEED_REFUSED				/* nobody at all: a kind we cannot judge; the
 								 * last one */

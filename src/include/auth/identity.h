@@ -30,4 +30,14 @@ extern ErrCode identity_resolve(const StoreVersion *v,
 								const Credentials *credentials,
 								MemContext *mcx, Identity *identity);
 
+/*
+ * The same for somebody who is here already and goes on (a watch): looking does
+ * not count as a use of the token.  *until_ms: when to look again at the
+ * latest, because the token expires (CLOCK_MONOTONIC; INT64_MAX: never).
+ */
+extern ErrCode identity_check(const StoreVersion *v,
+							  const Credentials *credentials,
+							  MemContext *mcx, Identity *identity,
+							  int64_t *until_ms);
+
 #endif							/* AUTH_IDENTITY_H */

@@ -45,6 +45,10 @@ typedef struct TokenInfo
  */
 extern bool token_cache_lookup(Bytes token, TokenInfo *info);
 
+/* the same without renewing; *expires_ms: until when (CLOCK_MONOTONIC) */
+extern bool token_cache_peek(Bytes token, TokenInfo *info,
+							 int64_t *expires_ms);
+
 /* Thread: apply.  Empty user: all tokens. */
 extern void token_cache_void_user(Bytes user);
 extern uint32_t token_cache_count(void);

@@ -18,6 +18,7 @@ typedef struct Listener
 {
 	int			fd;
 	bool		is_tls;			/* https, unixs */
+	bool		is_for_metrics; /* the opener says so: no API on it */
 	char		url[256];		/* as given */
 	char		address[256];	/* what it is bound to: "127.0.0.1:2379" */
 	char		unix_path[108]; /* to unlink at the end; empty for TCP */

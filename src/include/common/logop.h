@@ -54,6 +54,13 @@ typedef enum PermType
 
 #define TOKEN_HASH_BYTES 32
 
+/* how much of a lease is left, for the members that start or lead next */
+typedef struct LeaseCheckpoint
+{
+	int64_t		id;
+	int64_t		remaining_sec;	/* 0: all of it */
+} LeaseCheckpoint;
+
 typedef struct LogOp
 {
 	LogOpKind	kind;
@@ -64,6 +71,16 @@ typedef struct LogOp
 		DeleteOp	delete;		/* LOGOP_DELETE */
 		TxnOp		txn;		/* LOGOP_TXN */
 		int64_t		compact_revision;	/* LOGOP_COMPACT */
+		struct
+		{
+			int64_t		id;
+			int64_t		ttl_sec;	/* LEASE_GRANT only */
+		}			lease;		/* LEASE_GRANT, LEASE_REVOKE, LEASE_RENEW */
+		struct
+		{
+			uint32_t	n;
+			LeaseCheckpoint *leases;
+		}			checkpoint; /* LEASE_CHECKPOINT */
 		struct
 		{
 			Bytes		name;
@@ -95,6 +112,12 @@ typedef struct LogOp
 			Bytes		client_urls;	/* comma-separated */
 			Bytes		peer_urls;
 		}			member;
+		struct
+		{
+			bool		is_on;	/* raise it, or clear it */
+			uint64_t	member_id;
+			uint32_t	type;	/* AlarmType, or unknown: nothing happens */
+		}			alarm;		/* LOGOP_ALARM; LOGOP_QUOTA_REACHED: member_id */
 	};
 } LogOp;
 
@@ -108,6 +131,9 @@ extern void logop_encode(const LogOp *op, Buf *out);
  */
 #define LOGOP_MAX_TXN_DEPTH 64
 extern bool logop_decode(Bytes data, LogOp *op, MemContext *mcx);
+
+/* bytes the operation may add, as etcd estimates them; 0 adds nothing */
+extern uint64_t logop_cost(const LogOp *op);
 
 /* "put", "user add": for logs and clav_logdump; "unknown" outside the list */
 extern const char *logop_name(uint32_t kind);

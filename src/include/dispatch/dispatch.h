@@ -31,6 +31,27 @@ extern void request_destroy(Request *req);
 extern void dispatch_request(Request *req, Bytes message);
 
 /*
+ * Streams.  dispatch_open() runs the handler of a bidi stream, which has no
+ * message yet; a server stream gets its one message with dispatch_request().
+ * Each of these may answer, and so destroy, the request before it returns.
+ *
+ * dispatch_message() decodes the next message of a bidi stream and calls
+ * on_message; only while dispatch_takes_messages() says yes.  It says no while
+ * the stream waits for the log, or has too much to send; ops->ready tells when
+ * that is over, or dispatch_writable() has been called.  What comes meanwhile
+ * stays with the door, which closes the client's window.
+ *
+ * dispatch_half_close(): the client sends nothing more; after the last message.
+ * dispatch_writable(): the backlog has fallen below half of
+ * REQUEST_BACKLOG_BYTES after it was above that.
+ */
+extern void dispatch_open(Request *req);
+extern bool dispatch_takes_messages(Request *req);
+extern void dispatch_message(Request *req, Bytes message);
+extern void dispatch_half_close(Request *req);
+extern void dispatch_writable(Request *req);
+
+/*
  * The client has gone or reset the stream: nobody will be told.  Destroys the
  * request; what it had in the ring or with the hashing thread is thrown away
  * when it comes back (a proposal that was on its way may still be applied).
@@ -83,7 +104,7 @@ extern ErrCode request_permit(Request *req, const LogOp *op);
 /*
  * Encode and propose; op->identity is filled in from the request.  Authorizes
  * on the current version first (access_add_logop), so a refusal costs no log
- * entry; then checks quota and size.  on_completion is called with the result,
+ * entry; then looks at alarms, quota (which raises one) and size.  on_completion is called with the result,
  * errors too; the default one (NULL) takes error, revision and body from the
  * completion.
  */
@@ -95,6 +116,80 @@ extern ReqResult request_propose(Request *req, LogOp *op,
  * error of the barrier fails the request without calling it.
  */
 extern ReqResult request_read_barrier(Request *req, ReqReadFn on_read);
+/* the same, never at once: does the raft worker answer? */
+extern ReqResult request_ask_worker(Request *req, ReqReadFn on_read);
+
+/*
+ * Renew a lease: asks for the right (WRITE on all that hangs on it), then
+ * through the ring, without a log entry.  on_completion gets the granted
+ * seconds in count (lease/renewal.h); ERR_AUTH_OLD_REVISION: rights or keys
+ * have changed meanwhile, call this again.
+ */
+extern ReqResult request_renew_lease(Request *req, int64_t id,
+									 ReqCompletionFn on_completion);
+
+/* ---- for the handlers of streams ---- */
+
+/*
+ * The stream may be open, whoever asks: what goes over it is judged message by
+ * message (request_authorize()).
+ */
+extern void request_permit_stream(Request *req);
+
+/*
+ * One message of the answer: header (req->header_revision) and fields.  Never
+ * blocks; the fields are copied, the Buf is empty afterwards and may be used
+ * again.  Only a request that is permitted sends.
+ */
+extern void request_send(Request *req, Buf *fields);
+
+/*
+ * Is there room?  A handler that is told no stops sending until on_writable;
+ * a few small messages more do no harm.
+ */
+extern bool request_may_send(const Request *req);
+
+/*
+ * The header as the first field of what stands in out: for responses that have
+ * it further inside (RPC_FLAG_NO_HEADER in the list).
+ */
+extern void request_put_header(const Request *req, Buf *out);
+
+/* ends the stream with OK; to be returned */
+extern ReqResult request_end(Request *req);
+
+/*
+ * Memory of one step: for a stream it is reset when the next message comes, so
+ * that one which runs for days does not grow; otherwise the request's own.
+ */
+extern MemContext *request_scratch(Request *req);
+
+/*
+ * Forget who asks: the next request_authorize() looks at token and certificate
+ * again.  For streams, which outlive tokens.
+ */
+extern void request_identify_again(Request *req);
+
+/*
+ * May it still?  For a stream that goes on: like request_authorize(), but does
+ * not count as a use of the token, and moves no state.  Looks at token and
+ * certificate only if request_identify_again() was called; then
+ * req->identity_until_ms says when to do that again at the latest.
+ */
+extern ErrCode request_recheck(Request *req, const StoreVersion *v,
+							   const AccessList *access);
+
+/*
+ * Wait for something that dispatch knows nothing of (a watched key); also for
+ * unary requests, and without a timeout but the client's.  To be returned.
+ * Whoever parked it calls request_resume() with what a continuation would
+ * have returned; the request may be gone afterwards.  When the request is
+ * cancelled meanwhile, a callback on its context (mcx_on_reset) tells.
+ * request_resume() may be called for a stream that is not parked, too: its
+ * handler ends it, or fails, from a callback that dispatch does not know.
+ */
+extern ReqResult request_park(Request *req);
+extern void request_resume(Request *req, ReqResult result);
 
 /*
  * Hash or verify on the hashing thread.  Only for a request that is PERMITTED
@@ -102,5 +197,22 @@ extern ReqResult request_read_barrier(Request *req, ReqReadFn on_read);
  */
 extern ReqResult request_hash(Request *req, HashJobKind kind, Bytes password,
 							  Bytes phc, ReqHashFn on_hash);
+
+/*
+ * Ask the raft worker for something that is no log operation (storage/ipc/
+ * ring.h says what).  Only for a request that is PERMITTED.
+ */
+extern ReqResult request_submit(Request *req, SubmitKind kind,
+								ReqCompletionFn on_completion);
+
+/*
+ * Go on at this moment (CLOCK_MONOTONIC ms), at once if it has passed, but not
+ * before the other requests of the connection had their turn: for work that is
+ * done in slices, and for what nobody tells of.  One at a time, a later call
+ * replaces it.  Only for a request that is PERMITTED.  When the client's
+ * deadline comes first the request fails.
+ */
+extern ReqResult request_wait_until(Request *req, int64_t at_ms,
+									ReqTimerFn on_timer);
 
 #endif							/* DISPATCH_DISPATCH_H */

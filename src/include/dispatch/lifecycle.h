@@ -16,4 +16,21 @@ extern void request_move(Request *req, ReqState next);
  */
 extern void request_settle(Request *req, ReqResult result);
 
+extern ErrCode request_check_preconditions(const Request *req);
+
+/* stream.c: streams that asked for a leader are ended when there is none */
+extern void stream_guard(Request *req);
+extern void stream_unguard(Request *req);
+extern int64_t stream_next_check_ms(void);
+extern void stream_check_leader(int64_t now_ms);
+
+/* it has reached dispatch: clock, counter, activity view */
+extern void request_begin(Request *req);
+
+static inline bool
+request_is_stream(const Request *req)
+{
+	return req->rpc->kind != RPC_UNARY;
+}
+
 #endif							/* DISPATCH_LIFECYCLE_H */

@@ -9,9 +9,6 @@
 #include "storage/snap/store.h"
 #include "utils/errcodes.h"
 
-/* bytes the operation may add, as etcd estimates them; 0 adds nothing */
-extern uint64_t limits_cost(const LogOp *op);
-
 /* ERR_NO_SPACE if it would go beyond the quota; deletes etc. always may */
 extern ErrCode limits_check_quota(const StoreVersion *v, const LogOp *op);
 

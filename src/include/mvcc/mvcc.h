@@ -47,6 +47,25 @@ extern const KvVersion *mvcc_get(const StoreVersion *v, Bytes key,
 extern ErrCode mvcc_range(const StoreVersion *v, const RangeOp *op,
 						  int64_t deadline_ms, MemContext *scratch, Buf *out);
 
+/*
+ * A range in parts, in key order, for who cannot answer it at once.  Writes the
+ * live keys from part->next on (empty at the beginning), at most max_keys of
+ * them, as `kvs` to out (NULL: counts only); afterwards part->nkeys is their
+ * number, and part->is_last says whether the range is through, else next is
+ * where to go on.  The same version must be given each time; the caller has
+ * looked at the revision.
+ */
+typedef struct RangePart
+{
+	Buf			next;			/* heap; the caller frees it */
+	uint64_t	nkeys;
+	bool		is_last;
+} RangePart;
+
+extern ErrCode mvcc_range_part(const StoreVersion *v, const RangeOp *op,
+							   RangePart *part, uint64_t max_keys,
+							   int64_t deadline_ms, Buf *out);
+
 /* One KeyValue message as field `field` (kvs, prev_kv ...). */
 extern void mvcc_put_kv_field(Buf *out, unsigned field, const KvVersion *kv,
 							  bool keys_only);
@@ -100,6 +119,11 @@ extern void mvcc_write_end(MvccWrite *w);
 extern ErrCode mvcc_put(MvccWrite *w, const PutOp *op, Buf *out);
 extern ErrCode mvcc_delete_range(MvccWrite *w, const DeleteOp *op,
 								 int64_t *deleted, Buf *out);
+/*
+ * Delete all keys that hang on a lease, which must exist, in key order, and
+ * take out the lease.  Returns how many keys.
+ */
+extern int64_t mvcc_revoke_lease(MvccWrite *w, int64_t id);
 /* *succeeded says which branch ran; all checks precede the first change */
 extern ErrCode mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded,
 						Buf *out);
@@ -114,6 +138,7 @@ extern ErrCode mvcc_compact_begin(StoreVersion *draft, int64_t revision);
 /*
  * Remove what the last compaction made unreachable, in one call at most
  * max_keys of keys looked at and versions removed together, between batches.
+ * First the version log is trimmed (draft->log.kept_revision moves).
  * on_removed is told each removed version (for Berkeley DB); all of one call
  * must reach the disk in one transaction, and calls in order.  Returns true
  * when nothing is left to do.  Waits by itself (returns false, does nothing)
@@ -126,11 +151,18 @@ extern bool mvcc_compact_step(StoreVersion *draft, uint32_t max_keys,
 							  const MvccSink *on_removed);
 
 /*
+ * May history before this revision be taken away?  Asked before each removal
+ * begins, until it says yes, so that watchers who are a little late need not be
+ * cancelled.  NULL: always.  It must say yes in the end.
+ */
+extern void mvcc_compact_set_gate(bool (*is_open) (int64_t revision));
+
+/*
  * Forget a pass under way (of another store, in tests) and begin a full one if
  * the draft was ever compacted: a crash may have cut the last one short.
  * After loading, before anybody reads; apply_create() does it.
  */
-extern void mvcc_compact_resume(const StoreVersion *draft);
+extern void mvcc_compact_resume(StoreVersion *draft);
 
 /* ---- loading (before the first publish) ---- */
 

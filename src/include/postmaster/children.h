@@ -16,6 +16,7 @@ typedef enum ChildKind
 {
 	CHILD_NONE,
 	CHILD_RAFT_WORKER,
+	CHILD_AUXILIARY,			/* which one: postmaster/auxproc.h */
 	CHILD_BACKEND,
 	CHILD_REFUSER
 } ChildKind;
@@ -41,7 +42,7 @@ extern void children_add(ChildKind kind, pid_t pid, int slot);
 extern Child children_remove(pid_t pid);
 
 extern uint32_t children_count(ChildKind kind);
-/* all but the raft worker */
+/* backends and refusers */
 extern uint32_t children_count_clients(void);
 extern void children_signal_clients(int signo);
 extern void children_signal_worker(int signo);

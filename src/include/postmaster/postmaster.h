@@ -19,6 +19,7 @@ typedef struct BackendStart
 	int			fd;				/* accepted socket */
 	int			slot;			/* -1: refuse every request and end */
 	TlsContext *tls;			/* NULL: plain */
+	bool		is_for_metrics; /* on one of listen_metrics_urls */
 } BackendStart;
 
 /* one client connection, start to end; never returns */
@@ -27,5 +28,8 @@ extern void BackendMain(const BackendStart *start)
 
 /* children notice the postmaster's death by this descriptor's end of file */
 extern int	postmaster_death_fd(void);
+
+/* in a child, first of all: close what is the postmaster's, unblock signals */
+extern void postmaster_become_child(void);
 
 #endif							/* POSTMASTER_POSTMASTER_H */

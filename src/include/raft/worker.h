@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/bdb/persist.h"
+
 /*
  * In the child, before RaftWorkerMain(): a descriptor whose end of file means
  * that the postmaster is gone.  (Handed down, because raft/ may not look up.)
@@ -35,6 +37,22 @@ extern void raft_lock_data_dir(const char *data_dir);
  * made (a marker file is written last).  Called by claviger and clav_ctl init.
  */
 extern void raft_initialise_data_dir(const char *data_dir);
+
+/*
+ * The same with the state of a snapshot (clav_restore): revisions, and records
+ * that fill() puts.  A directory in which this was cut short is never taken for
+ * an empty one: no server starts in it.
+ */
+typedef struct RaftFirstState
+{
+	int64_t		kv_revision;
+	int64_t		compacted_revision;
+	PersistFillFn fill;
+	void	   *arg;
+} RaftFirstState;
+
+extern void raft_restore_data_dir(const char *data_dir,
+								  const RaftFirstState *first);
 
 /*
  * The marker was found and its format is ours; else false and why.  is_empty:

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "comm/http.h"
 #include "lib/bytes.h"
 #include "utils/errcodes.h"
 #include "utils/mmgr.h"
@@ -23,6 +24,9 @@ typedef struct GrpcOptions
 	Bytes		common_name;	/* of the verified certificate */
 	/* not ERR_NONE: answer every request with this (too many connections) */
 	ErrCode		refuse_with;
+	/* who answers what is no gRPC call; NULL: it is refused */
+	const HttpHandlerOps *http;
+	bool		is_tls;			/* only the handler wants to know */
 } GrpcOptions;
 
 /* requests live in mcx and may outlive the session; the session has its own */

@@ -1,6 +1,6 @@
 /*
  * grpcframe.h
- *	  The one message of a request, cut out of DATA frames.
+ *	  Messages of a request, cut out of DATA frames.
  *
  *	+------+---------------------+------------------
  *	| flag | length, 4 bytes, be | message ...
@@ -41,6 +41,14 @@ typedef enum GrpcFrameResult
 	GRPC_FRAME_SECOND			/* bytes after the one message */
 } GrpcFrameResult;
 
+/*
+ * Take what belongs to the message from the front of data; the rest stays in
+ * data.  COMPLETE: the message is there, and grpcframe_reset() begins the next.
+ */
+extern GrpcFrameResult grpcframe_take(GrpcFrame *frame, Bytes *data,
+									  size_t limit);
+
+/* the same where there is one message only: bytes behind it are SECOND */
 extern GrpcFrameResult grpcframe_feed(GrpcFrame *frame, Bytes data,
 									  size_t limit);
 

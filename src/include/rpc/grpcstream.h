@@ -6,6 +6,10 @@
  *
  * From each of them an error leads to ANSWERED, and the client's reset to the
  * end.  READY waits for room (see GrpcSession.answer_bytes).
+ *
+ * A call with many messages (kind other than RPC_UNARY) is RUNNING from its
+ * headers on if it is bidirectional, answers while it runs (grpcmessages.c),
+ * and is ANSWERED when its status is known.
  */
 #ifndef RPC_GRPCSTREAM_H
 #define RPC_GRPCSTREAM_H
@@ -16,13 +20,14 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include "dispatch/metadata.h"
 #include "dispatch/request.h"
+#include "dispatch/status.h"
 #include "lib/buf.h"
 #include "rpc/grpc.h"
 #include "rpc/grpcframe.h"
 #include "rpc/guard.h"
-#include "rpc/metadata.h"
-#include "rpc/status.h"
+#include "rpc/headcheck.h"
 #include "utils/mmgr.h"
 
 /* what a client may send on a stream before we know how long its message is */
@@ -34,8 +39,11 @@ typedef enum StreamPhase
 	STREAM_BODY,
 	STREAM_READY,
 	STREAM_RUNNING,
-	STREAM_ANSWERED
+	STREAM_ANSWERED,
+	STREAM_WEB					/* no gRPC call: webstream.c */
 } StreamPhase;
+
+typedef struct WebStream WebStream;
 
 typedef struct GrpcStream
 {
@@ -48,16 +56,39 @@ typedef struct GrpcStream
 	bool		wants_window;	/* for the rest of a large message */
 	MemContext *mcx;			/* of head */
 	GrpcHead	head;
+	HeadCheck	check;
+	Bytes		authority;		/* only if the session serves HTTP */
+	WebStream  *web;			/* NULL: certainly a gRPC call */
 	const RpcInfo *rpc;
 	int64_t		deadline_ms;	/* 0: none */
 	GrpcFrame	frame;
 	int64_t		begun_ms;		/* since when we wait for the message */
 	size_t		held_bytes;		/* part of session->held_bytes */
 	size_t		reserved_bytes; /* part of session->reserved_bytes */
-	/* RUNNING; and ANSWERED until the answer is read to its end */
+	/* RUNNING; and unary, ANSWERED until the answer is read to its end */
 	Request    *req;
 	uint8_t		prefix[GRPC_PREFIX_BYTES];
 	size_t		sent;			/* of prefix and answer */
+
+	/*
+	 * Many messages.  in: what came while dispatch takes none, in_taken bytes
+	 * of it are done.  out: messages with their prefixes, out_sent bytes of it
+	 * are sent; out_begin is the start of a message, not after out_sent.
+	 */
+	Buf			in;
+	size_t		in_taken;
+	Buf			out;
+	size_t		out_sent;
+	size_t		out_begin;
+	bool		has_told_end;	/* dispatch knows of is_half_closed */
+	bool		has_begun;		/* our headers are on their way */
+	bool		is_deferred;	/* nghttp2 waits until we have more */
+	bool		wants_room;		/* dispatch waits until we have less */
+	bool		has_end;		/* end is known: trailers after out */
+	GrpcStatus	end;
+	bool		is_due;			/* in the session's list */
+	struct GrpcStream *next_due;
+	struct GrpcStream *prev_due;
 } GrpcStream;
 
 struct GrpcSession
@@ -71,6 +102,10 @@ struct GrpcSession
 	nghttp2_session *h2;
 	Bytes		common_name;
 	ErrCode		refuse_with;
+	const HttpHandlerOps *http; /* NULL: gRPC only */
+	HttpConn	conn;			/* for http */
+	uint32_t	nwebs;			/* streams that http answers */
+	bool		has_web_due;	/* one of them wants a turn */
 	Guard		guard;
 	Buf			out;
 
@@ -85,13 +120,17 @@ struct GrpcSession
 	 * begun to run, but for the large ones.  reserved_bytes: windows given for
 	 * large messages, counted until the request is answered.  answer_bytes:
 	 * of nanswers answers not yet read by the client.  has_room: one of the
-	 * latter two has shrunk.
+	 * latter two has shrunk.  stream_bytes: of messages that streams have not
+	 * sent; is_short: some were told that this is too much.
 	 */
 	size_t		held_bytes;
 	size_t		reserved_bytes;
 	size_t		answer_bytes;
 	uint32_t	nanswers;
 	bool		has_room;
+	size_t		stream_bytes;
+	bool		is_short;
+	GrpcStream *first_due;		/* streams that something is to be done for */
 	bool		has_succeeded;	/* a request was answered without error */
 
 	/* time */
@@ -124,9 +163,43 @@ extern void stream_close(GrpcStream *stream);
 extern void stream_refuse(GrpcStream *stream, GrpcStatus status);
 /* refuse those whose time is over: to be answered, or to arrive */
 extern void stream_expire_all(GrpcSession *session);
+/* end those that would go on for ever; the session is shutting down */
+extern void stream_end_endless(GrpcSession *session);
 /* start what waited for room */
 extern void stream_run_waiting(GrpcSession *session);
 /* give the memory of closed streams back */
 extern void stream_free_unused(GrpcSession *session);
+
+/* ---- between grpcstream.c and grpcmessages.c ---- */
+
+/* most bytes of one message */
+extern size_t stream_receive_limit(void);
+/* headers and messages of requests that do not run yet, of one connection */
+extern bool stream_holds_too_much(const GrpcSession *session);
+extern void stream_note_held(GrpcStream *stream);
+/* when a message must have arrived; INT64_MAX: none is on its way */
+extern int64_t stream_arrive_by_ms(const GrpcStream *stream);
+extern void stream_refuse_frame(GrpcStream *stream, GrpcFrameResult result);
+/* what nghttp2 said to a submission */
+extern void stream_submitted(GrpcStream *stream, int rc);
+
+/* what a request of kind RPC_BIDI or RPC_SERVER_STREAM calls */
+extern void messages_send(Request *req, Buf *message);
+extern size_t messages_backlog(const Request *req);
+extern void messages_ready(Request *req);
+/* DATA and END_STREAM of a bidi stream that runs */
+extern void messages_receive(GrpcStream *stream, Bytes data);
+extern void messages_end(GrpcStream *stream);
+/* trailers after what is there; with an error, after the message begun */
+extern void messages_finish(GrpcStream *stream, GrpcStatus status);
+extern void messages_free(GrpcStream *stream);
+/* do what is due; may answer requests, closes no stream */
+extern void messages_run_due(GrpcSession *session);
+
+#define NV_STATIC (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+/* nghttp2 takes pointers without const but does not write */
+#define NV_LITERAL(name, value) \
+	{(uint8_t *) (uintptr_t) (name), (uint8_t *) (uintptr_t) (value), \
+		sizeof(name) - 1, sizeof(value) - 1, NV_STATIC}
 
 #endif							/* RPC_GRPCSTREAM_H */

@@ -84,6 +84,9 @@ extern void guc_print_manual(FILE *out);
 /* derived */
 extern int64_t guc_effective_quota(void);	/* 0 = 2 GiB, <0 = INT64_MAX */
 extern int64_t guc_effective_hash_slots(void);
+/* ms, or revisions if that is the mode; 0: off */
+extern int64_t guc_effective_auto_compaction_retention(void);
+extern bool guc_metrics_are_extensive(void);
 extern int64_t guc_effective_shared_memory(void);
 
 #endif							/* UTILS_GUC_H */

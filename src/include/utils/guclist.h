@@ -9,6 +9,9 @@
  *	GUC_ALIAS(spelling, name)        another spelling of our setting
  *	GUC_IGNORED(name, text)          etcd flags that we accept with a warning;
  *	GUC_IGNORED_BOOL(name, text)     the latter take no separate value
+ *	GUC_REFUSED(name, text)          etcd flags that stop the start, because it
+ *	GUC_REFUSED_BOOL(name, text)     would be dangerous to pass over them; empty,
+ *	                                 off and false are no wish and are accepted
  *
  * name is etcd's flag with underscores; --flag-name, CLAVIGER_FLAG_NAME,
  * ETCD_FLAG_NAME and flag_name in claviger.conf are the same setting, in this
@@ -16,7 +19,7 @@
  * start) or GUC_RELOAD (also on reload).  The sample file and doc/settings.md
  * are made from this list.
  *
- * No include guard: expanded where needed.  The last four of the kinds above
+ * No include guard: expanded where needed.  The last six of the kinds above
  * may be left undefined by who does not want them.
  */
 #ifndef GUC_GROUP
@@ -31,12 +34,19 @@
 #ifndef GUC_IGNORED_BOOL
 #define GUC_IGNORED_BOOL(name, text)
 #endif
+#ifndef GUC_REFUSED
+#define GUC_REFUSED(name, text)
+#endif
+#ifndef GUC_REFUSED_BOOL
+#define GUC_REFUSED_BOOL(name, text)
+#endif
 
 GUC_GROUP("Member")
 GUC_STRING(name, "default", GUC_START, "Name of this member.")
 GUC_STRING(data_dir, "", GUC_START, "Data directory; empty means NAME.claviger in the current directory.")
 GUC_STRING(config_file, "", GUC_START, "Settings file in libconfig syntax; empty means claviger.conf in the data directory if it is there.")
 GUC_STRING(listen_client_urls, "http://localhost:2379", GUC_START, "URLs to accept clients on, separated by commas (http, https, unix, unixs).")
+GUC_STRING(listen_metrics_urls, "", GUC_START, "Further URLs that serve /metrics and the health pages only, separated by commas.")
 GUC_STRING(advertise_client_urls, "http://localhost:2379", GUC_START, "URLs that member list tells clients, separated by commas.")
 GUC_STRING(initial_advertise_peer_urls, "http://localhost:2380", GUC_START, "Peer URLs of this member, from which its id is computed.")
 GUC_STRING(initial_cluster, "", GUC_START, "First members as name=url,...; empty means this member alone.")
@@ -51,11 +61,16 @@ GUC_INT(max_concurrent_streams, 1000, 1, 4294967295, "", GUC_RELOAD, "Greatest n
 GUC_INT(max_connections, 1000, 1, 60000, "", GUC_START, "Greatest number of client connections.")
 GUC_INT(shared_memory_size, 0, 0, INT64_MAX, "bytes", GUC_START, "Address space reserved for the store; 0 means four times the quota and 8 GiB more.")
 GUC_INT(snapshot_max_age, 10000, 100, 3600000, "ms", GUC_RELOAD, "Longest time one request may read one snapshot of the store.")
+GUC_INT(snapshot_min_rate, 1048576, 1, INT64_MAX, "bytes", GUC_RELOAD, "Bytes that the receiver of a snapshot must take each second once snapshot_max_age is over.")
+GUC_STRING(auto_compaction_mode, "periodic", GUC_START, "What auto_compaction_retention counts: periodic (time) or revision.")
+GUC_STRING(auto_compaction_retention, "0", GUC_START, "History that automatic compaction leaves: hours or a duration (5m), or a number of revisions; 0 means it is off.")
+GUC_INT(auto_compaction_interval, 300000, 100, 86400000, "ms", GUC_START, "Time between automatic compactions in mode revision.")
 
 GUC_GROUP("Log and tables")
 GUC_INT(raft_log_segment_bytes, 16777216, 1048576, 1073741824, "bytes", GUC_START, "Size of a segment of the raft log.")
 GUC_INT(checkpoint_bytes, 67108864, 1048576, INT64_MAX, "bytes", GUC_START, "Bytes written to the tables after which they are checkpointed.")
 GUC_INT(checkpoint_interval, 30000, 100, 3600000, "ms", GUC_START, "Longest time between checkpoints.")
+GUC_INT(lease_checkpoint_interval, 300000, 1000, 86400000, "ms", GUC_RELOAD, "Time without a keepalive after which the rest of a lease is noted in the log.")
 GUC_INT(persist_queue_bytes, 67108864, 1048576, INT64_MAX, "bytes", GUC_START, "Bytes that may wait to be written to the tables.")
 GUC_INT(snapshot_catchup_entries, 5000, 0, 100000000, "", GUC_START, "Log entries kept behind a checkpoint for slow members.")
 
@@ -89,6 +104,16 @@ GUC_INT(first_request_timeout, 60000, 0, 3600000, "ms", GUC_RELOAD, "Time for a 
 GUC_INT(grpc_keepalive_min_time, 5000, 0, 86400000, "ms", GUC_RELOAD, "Shortest time a client may leave between pings.")
 GUC_INT(grpc_keepalive_interval, 7200000, 1000, INT32_MAX, "ms", GUC_RELOAD, "Idle time after which the server pings a client.")
 GUC_INT(grpc_keepalive_timeout, 20000, 100, 3600000, "ms", GUC_RELOAD, "Time after which an unanswered ping closes the connection.")
+GUC_INT(watch_progress_notify_interval, 600000, 100, INT32_MAX, "ms", GUC_RELOAD, "Time without events after which a watch that asks for it is told how far it is.")
+GUC_ALIAS(experimental_watch_progress_notify_interval, watch_progress_notify_interval)
+
+GUC_GROUP("HTTP")
+GUC_BOOL(enable_grpc_gateway, true, GUC_RELOAD, "Serve the API in JSON under /v3/.")
+GUC_STRING(cors, "*", GUC_RELOAD, "Origins whose web pages may use the HTTP API, separated by commas; * means any.")
+GUC_STRING(host_whitelist, "*", GUC_RELOAD, "Host names under which plain HTTP requests are answered, separated by commas; * means any.")
+GUC_STRING(metrics, "basic", GUC_START, "Metrics: basic, or extensive for times of each RPC as well.")
+GUC_INT(http_header_timeout, 10000, 100, 600000, "ms", GUC_RELOAD, "Time from the first byte of an HTTP/1.1 request to the end of its headers.")
+GUC_INT(http_idle_timeout, 300000, 100, 86400000, "ms", GUC_RELOAD, "Idle time after which an HTTP/1.1 connection is closed.")
 
 GUC_GROUP("Logging")
 GUC_STRING(log_level, "info", GUC_RELOAD, "Lowest level logged: debug, info, warning (or warn), error.")
@@ -114,16 +139,15 @@ GUC_IGNORED(backend_batch_interval, "The tables are in Berkeley DB; see checkpoi
 GUC_IGNORED(backend_batch_limit, "The tables are in Berkeley DB; see checkpoint_bytes and checkpoint_interval.")
 GUC_IGNORED_BOOL(socket_reuse_port, "Listening sockets are opened once, by one process.")
 GUC_IGNORED_BOOL(socket_reuse_address, "Listening sockets are opened once, by one process.")
-GUC_IGNORED_BOOL(enable_grpc_gateway, "This release has no JSON gateway.")
 GUC_IGNORED(raft_read_timeout, "This release has no peers.")
 GUC_IGNORED(raft_write_timeout, "This release has no peers.")
 GUC_IGNORED(feature_gates, "There are no feature gates.")
 
 /* ---- ignored: clustering ---- */
-GUC_IGNORED(discovery, "Nothing is discovered: the member runs alone.")
+GUC_REFUSED(discovery, "No cluster is discovered: the member would run alone, beside those it was to join.")
 GUC_IGNORED(discovery_proxy, "Nothing is discovered: the member runs alone.")
-GUC_IGNORED(discovery_token, "Nothing is discovered: the member runs alone.")
-GUC_IGNORED(discovery_endpoints, "Nothing is discovered: the member runs alone.")
+GUC_REFUSED(discovery_token, "No cluster is discovered: the member would run alone, beside those it was to join.")
+GUC_REFUSED(discovery_endpoints, "No cluster is discovered: the member would run alone, beside those it was to join.")
 GUC_IGNORED(discovery_dial_timeout, "Nothing is discovered: the member runs alone.")
 GUC_IGNORED(discovery_request_timeout, "Nothing is discovered: the member runs alone.")
 GUC_IGNORED(discovery_keepalive_time, "Nothing is discovered: the member runs alone.")
@@ -136,18 +160,16 @@ GUC_IGNORED(discovery_cacert, "Nothing is discovered: the member runs alone.")
 GUC_IGNORED(discovery_user, "Nothing is discovered: the member runs alone.")
 GUC_IGNORED(discovery_password, "Nothing is discovered: the member runs alone.")
 GUC_IGNORED(discovery_fallback, "Nothing is discovered: the member runs alone.")
-GUC_IGNORED(discovery_srv, "Nothing is discovered: the member runs alone.")
+GUC_REFUSED(discovery_srv, "No cluster is discovered: the member would run alone, beside those it was to join.")
 GUC_IGNORED(discovery_srv_name, "Nothing is discovered: the member runs alone.")
 GUC_IGNORED_BOOL(strict_reconfig_check, "Unsafe reconfiguration is always refused.")
 GUC_IGNORED_BOOL(pre_vote, "Always on.")
-GUC_IGNORED(auto_compaction_retention, "This release compacts on request only.")
-GUC_IGNORED(auto_compaction_mode, "This release compacts on request only.")
 GUC_IGNORED(v2_deprecation, "There is no v2 store.")
 
 /* ---- ignored: security ---- */
 GUC_IGNORED(client_cert_file, "The server never dials its own client port.")
 GUC_IGNORED(client_key_file, "The server never dials its own client port.")
-GUC_IGNORED_BOOL(auto_tls, "Certificates are not made by the server: give cert_file and key_file.")
+GUC_REFUSED_BOOL(auto_tls, "Certificates are not made by the server: give cert_file and key_file (clav_ctl init --tls makes some).")
 GUC_IGNORED(peer_cert_file, "This release has no peers.")
 GUC_IGNORED(peer_key_file, "This release has no peers.")
 GUC_IGNORED_BOOL(peer_client_cert_auth, "This release has no peers.")
@@ -155,14 +177,12 @@ GUC_IGNORED(peer_client_cert_file, "This release has no peers.")
 GUC_IGNORED(peer_client_key_file, "This release has no peers.")
 GUC_IGNORED(peer_trusted_ca_file, "This release has no peers.")
 GUC_IGNORED(peer_crl_file, "This release has no peers.")
-GUC_IGNORED_BOOL(peer_auto_tls, "This release has no peers.")
+GUC_REFUSED_BOOL(peer_auto_tls, "This release has no peers, and makes no certificates.")
 GUC_IGNORED(peer_cert_allowed_cn, "This release has no peers.")
 GUC_IGNORED(peer_cert_allowed_hostname, "This release has no peers.")
 GUC_IGNORED_BOOL(peer_skip_client_san_verification, "This release has no peers.")
 GUC_IGNORED_BOOL(experimental_peer_skip_client_san_verification, "This release has no peers.")
 GUC_IGNORED(self_signed_cert_validity, "Certificates are not made by the server.")
-GUC_IGNORED(cors, "This release has no JSON gateway.")
-GUC_IGNORED(host_whitelist, "This release has no JSON gateway.")
 
 /* ---- ignored: auth ---- */
 GUC_IGNORED(bcrypt_cost, "Passwords are hashed with argon2id; see argon2_memory and argon2_iterations.")
@@ -170,8 +190,6 @@ GUC_IGNORED(bcrypt_cost, "Passwords are hashed with argon2id; see argon2_memory 
 /* ---- ignored: monitoring ---- */
 GUC_IGNORED_BOOL(enable_pprof, "Go profiling has no counterpart; see log_level.")
 GUC_IGNORED_BOOL(debug, "Go profiling has no counterpart; see log_level.")
-GUC_IGNORED(metrics, "This release has no metrics endpoint.")
-GUC_IGNORED(listen_metrics_urls, "This release has no metrics endpoint.")
 GUC_IGNORED(logger, "The log has one format.")
 GUC_IGNORED(log_format, "The log has one format.")
 GUC_IGNORED(log_package_levels, "The log has one format.")
@@ -201,8 +219,6 @@ GUC_IGNORED(compaction_batch_limit, "Compaction removes keys between batches.")
 GUC_IGNORED(compaction_sleep_interval, "Compaction removes keys between batches.")
 GUC_IGNORED(experimental_compaction_batch_limit, "Compaction removes keys between batches.")
 GUC_IGNORED(experimental_compaction_sleep_interval, "Compaction removes keys between batches.")
-GUC_IGNORED(watch_progress_notify_interval, "This release has no watch.")
-GUC_IGNORED(experimental_watch_progress_notify_interval, "This release has no watch.")
 GUC_IGNORED(warning_apply_duration, "Slow requests are not reported.")
 GUC_IGNORED(experimental_warning_apply_duration, "Slow requests are not reported.")
 GUC_IGNORED(bootstrap_defrag_threshold_megabytes, "There is nothing to defragment at start.")
@@ -213,13 +229,13 @@ GUC_IGNORED(experimental_max_learners, "This release has no peers.")
 GUC_IGNORED(experimental_downgrade_check_time, "This release has no peers.")
 GUC_IGNORED_BOOL(force_new_cluster, "The member runs alone.")
 GUC_IGNORED_BOOL(unsafe_no_fsync, "The log is always flushed before an answer.")
-GUC_IGNORED_BOOL(experimental_enable_lease_checkpoint, "This release has no leases.")
-GUC_IGNORED_BOOL(experimental_enable_lease_checkpoint_persist, "This release has no leases.")
+GUC_IGNORED_BOOL(experimental_enable_lease_checkpoint, "What is left of leases is always noted; see lease_checkpoint_interval.")
+GUC_IGNORED_BOOL(experimental_enable_lease_checkpoint_persist, "What is left of leases is always noted; see lease_checkpoint_interval.")
 GUC_IGNORED_BOOL(experimental_stop_grpc_service_on_defrag, "There is no such mode.")
 GUC_IGNORED_BOOL(experimental_txn_mode_write_with_shared_buffer, "There is no such mode.")
 GUC_IGNORED_BOOL(enable_v2, "There is no v2 API and no proxy.")
 GUC_IGNORED(experimental_enable_v2v3, "There is no v2 API and no proxy.")
-GUC_IGNORED(proxy, "There is no v2 API and no proxy.")
+GUC_REFUSED(proxy, "There is no proxy: the member would keep data of its own instead of passing requests on.")
 GUC_IGNORED(proxy_failure_wait, "There is no v2 API and no proxy.")
 GUC_IGNORED(proxy_refresh_interval, "There is no v2 API and no proxy.")
 GUC_IGNORED(proxy_dial_timeout, "There is no v2 API and no proxy.")
@@ -247,3 +263,5 @@ GUC_IGNORED_BOOL(test.outputdir, "etcd ignores it too.")
 #undef GUC_ALIAS
 #undef GUC_IGNORED
 #undef GUC_IGNORED_BOOL
+#undef GUC_REFUSED
+#undef GUC_REFUSED_BOOL

@@ -14,6 +14,7 @@
 #include "server.h"
 
 /* system */
+#include <malloc.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -24,9 +25,12 @@
 #include "utils/mmgr.h"
 
 /* this layer and below */
+#include "mvcc/mvcc.h"
 #include "storage/bdb/persist.h"
+#include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
 #include "storage/snap/store.h"
+#include "watch/registry.h"
 #include "worker_internal.h"
 
 /* one publish and one transaction for so many entries at most */
@@ -44,6 +48,17 @@ typedef struct Applied
 	ApplyResult result;
 } Applied;
 
+/* ranges that a backend watches, between consensus and apply */
+typedef struct WatchJob
+{
+	struct WatchJob *next;
+	uint32_t	slot;
+	uint64_t	generation;
+	uint64_t	request_id;
+	size_t		len;
+	uint8_t		ops[];
+} WatchJob;
+
 static void persist_put_change(void *arg, int table, Bytes key, Bytes value);
 static void persist_remove_change(void *arg, int table, Bytes key);
 
@@ -60,7 +75,10 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t has_work;
 static RaftEntry *head;
 static RaftEntry *tail;
+static WatchJob *first_job;
+static WatchJob *last_job;
 static bool is_stopping;
+static bool wants_trim;
 static Buf	configuration;		/* the newest applied and not yet taken */
 static uint64_t configuration_index;	/* 0: none */
 
@@ -75,12 +93,14 @@ static Applied applied[BATCH_ENTRIES];
 static bool has_changes;		/* given to persist since the last submit */
 
 static void *applythread_main(void *arg);
-static bool take_entries(RaftEntry **first, int64_t idle_ms);
+static bool take_entries(RaftEntry **first, WatchJob **jobs, int64_t idle_ms);
+static void take_watches(WatchJob *job);
 static void apply_batch(RaftEntry *first);
 static void apply_one(RaftEntry *entry, ApplyResult *result);
 static void answer(const Applied *a);
 static void submit_changes(void);
 static int64_t idle_round(uint32_t *quiet);
+static void trim_if_asked(void);
 
 void
 applythread_start(ApplyState *apply, uint64_t index)
@@ -115,6 +135,30 @@ applythread_submit(RaftEntry *first, RaftEntry *last)
 	pthread_cond_signal(&has_work);
 }
 
+void
+applythread_watch(uint32_t slot, uint64_t generation, uint64_t request_id,
+				  Bytes ops)
+{
+	WatchJob   *job = xmalloc(sizeof(*job) + ops.len);
+
+	*job = (WatchJob) {
+		.slot = slot,
+		.generation = generation,
+		.request_id = request_id,
+		.len = ops.len,
+	};
+	if (ops.len > 0)
+		memcpy(job->ops, ops.data, ops.len);
+	pthread_mutex_lock(&lock);
+	if (last_job == NULL)
+		first_job = job;
+	else
+		last_job->next = job;
+	last_job = job;
+	pthread_mutex_unlock(&lock);
+	pthread_cond_signal(&has_work);
+}
+
 uint64_t
 applythread_applied(void)
 {
@@ -138,6 +182,15 @@ uint64_t
 applythread_pending_bytes(void)
 {
 	return atomic_load(&pending_bytes);
+}
+
+void
+applythread_trim(void)
+{
+	pthread_mutex_lock(&lock);
+	wants_trim = true;
+	pthread_cond_signal(&has_work);
+	pthread_mutex_unlock(&lock);
 }
 
 /* Turn it on first and look afterwards: apply does the two the other way. */
@@ -189,10 +242,14 @@ applythread_main(void *arg)
 	int64_t		idle_ms = QUIET_IDLE_MS;
 	uint32_t	quiet = 0;
 	RaftEntry  *first;
+	WatchJob   *jobs;
 
 	(void) pthread_setname_np(pthread_self(), "clav apply");
-	while (take_entries(&first, idle_ms))
+	registry_init(store_draft());
+	mvcc_compact_set_gate(registry_gate);
+	while (take_entries(&first, &jobs, idle_ms))
 	{
+		take_watches(jobs);
 		if (first != NULL)
 		{
 			apply_batch(first);
@@ -201,6 +258,8 @@ applythread_main(void *arg)
 		/* after each batch too, or a busy server would never get to it */
 		idle_ms = idle_round(&quiet);
 	}
+	mvcc_compact_set_gate(NULL);
+	registry_fini();
 	return NULL;
 }
 
@@ -209,7 +268,7 @@ applythread_main(void *arg)
  * stopping and nothing is left.
  */
 static bool
-take_entries(RaftEntry **first, int64_t idle_ms)
+take_entries(RaftEntry **first, WatchJob **jobs, int64_t idle_ms)
 {
 	int64_t		until_ms = clock_monotonic_ms() + idle_ms;
 	struct timespec until = {
@@ -220,14 +279,44 @@ take_entries(RaftEntry **first, int64_t idle_ms)
 	bool		go_on;
 
 	pthread_mutex_lock(&lock);
-	while (head == NULL && !is_stopping && !is_time)
+	while (head == NULL && first_job == NULL && !is_stopping && !is_time &&
+		   !wants_trim)
 		is_time = pthread_cond_timedwait(&has_work, &lock,
 										 &until) == ETIMEDOUT;
 	*first = head;
 	head = tail = NULL;
+	*jobs = first_job;
+	first_job = last_job = NULL;
 	go_on = *first != NULL || !is_stopping;
 	pthread_mutex_unlock(&lock);
 	return go_on;
+}
+
+/*
+ * Between batches: from here on every version that is published is looked up
+ * for them, and what was published before is in the version that they pin when
+ * they have their answer.
+ */
+static void
+take_watches(WatchJob *job)
+{
+	bool		has_any = job != NULL;
+
+	while (job != NULL)
+	{
+		WatchJob   *next = job->next;
+		bool		is_sound = registry_take(job->slot, job->generation,
+											 bytes_make(job->ops, job->len));
+
+		ring_complete(job->slot, job->generation, &(Completion) {
+			.request_id = job->request_id,
+			.error = is_sound ? ERR_NONE : ERR_INTERNAL,
+		});
+		free(job);
+		job = next;
+	}
+	if (has_any)
+		ring_flush_completions();
 }
 
 static void
@@ -237,8 +326,10 @@ apply_batch(RaftEntry *first)
 	{
 		uint64_t	bytes = 0;
 		uint32_t	n = 0;
+		int64_t		begun_us;
 
 		(void) INJECTION_POINT("apply-before-batch");
+		begun_us = clock_monotonic_us();
 		apply_batch_begin(apply_state);
 		while (first != NULL && n < BATCH_ENTRIES)
 		{
@@ -251,6 +342,8 @@ apply_batch(RaftEntry *first)
 		}
 		(void) INJECTION_POINT("apply-before-publish");
 		apply_batch_end(apply_state);
+		histogram_observe(HISTOGRAM_APPLY_BATCH,
+						  clock_monotonic_us() - begun_us);
 		(void) INJECTION_POINT("apply-after-publish");
 		atomic_store(&applied_index, applied[n - 1].entry->log.index);
 
@@ -261,6 +354,9 @@ apply_batch(RaftEntry *first)
 			free(applied[i].entry);
 		}
 		ring_flush_completions();
+		/* watchers come after those who wait for an answer */
+		if (registry_notify(store_draft()))
+			ring_flush_completions();
 		(void) INJECTION_POINT("apply-after-flush");
 		atomic_fetch_sub(&pending_entries, n);
 		atomic_fetch_sub(&pending_bytes, bytes);
@@ -334,15 +430,38 @@ idle_round(uint32_t *quiet)
 	if (has_changes)
 		submit_changes();
 	ring_collect_bodies();
+	registry_sweep();
 	waiting = store_reclaim();
+	trim_if_asked();
 	if (is_more)
 		return BUSY_IDLE_MS;
+	atomic_store(&store_raft_status()->removed_revision,
+				 store_draft()->compacted_revision);
 	if (waiting > 0 || *quiet < QUIET_ROUNDS)
 	{
 		(*quiet)++;
 		return QUIET_IDLE_MS;
 	}
 	return LONG_IDLE_MS;
+}
+
+/* some milliseconds for gigabytes: the kernel takes whole huge pages */
+static void
+trim_if_asked(void)
+{
+	bool		is_asked;
+	size_t		bytes;
+
+	pthread_mutex_lock(&lock);
+	is_asked = wants_trim;
+	wants_trim = false;
+	pthread_mutex_unlock(&lock);
+	if (!is_asked)
+		return;
+	bytes = store_trim();
+	/* the heap too: the other threads go on beside it */
+	(void) malloc_trim(0);
+	elog_info("defragmented memory: %zu bytes given back", bytes);
 }
 
 static void

@@ -44,6 +44,9 @@
 
 /* this layer and below */
 #include "common/logop.h"
+#include "lease/lease.h"
+#include "lease/renewal.h"
+#include "storage/bdb/persist.h"
 #include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
 #include "storage/snap/store.h"
@@ -115,10 +118,15 @@ static void read_signals(void);
 static void reload(void);
 static void take_results(void);
 static void take_submissions(bool *has_more);
+static bool log_is_busy(void);
 static bool may_take(void);
 static bool take_one(const Submission *s, const Waiter *who, RaftEntry **batch,
 					 uint32_t *n);
-static bool logop_is_acceptable(Bytes payload);
+static bool logop_is_acceptable(const Submission *s, uint32_t slot,
+								LogOp *op);
+static bool is_too_early(const LogOp *op);
+static void renew_lease(const Submission *s, const Waiter *who);
+static void defragment(const Waiter *who);
 static void propose(RaftEntry **batch, uint32_t n);
 static void propose_publish(void);
 static void follow(const EngineUpdate *update, RaftEntry **made);
@@ -245,7 +253,8 @@ wait_for_events(bool has_more)
 	int			n;
 
 	/* while throttled the rings are left alone; apply wakes us */
-	if (!has_more && !me.is_throttled && !ring_arm_submissions())
+	if (!has_more && !me.is_throttled && !log_is_busy() &&
+		!ring_arm_submissions())
 		has_more = true;
 	n = epoll_wait(me.epoll_fd, events, MAX_EVENTS, has_more ? 0 : sleep_ms());
 	if (n < 0 && errno != EINTR)
@@ -361,7 +370,7 @@ take_submissions(bool *has_more)
 	Waiter		who;
 
 	*has_more = false;
-	while (may_take())
+	while (!log_is_busy() && may_take())
 	{
 		if (!ring_submission_next(&who.slot, &who.generation, &s))
 			break;
@@ -379,6 +388,19 @@ take_submissions(bool *has_more)
 		propose(batch, n);
 	if (me.role == ENGINE_LEADER && me.may_read && !me.has_published)
 		propose_publish();
+}
+
+/*
+ * A lone voter leaves what comes in the rings while the log is being synced: it
+ * could not be written sooner, and backends that submit need not wake us.  What
+ * has gathered is the next batch.  With other voters there are reads among the
+ * submissions that need not wait for the disk, and peers that can begin.
+ */
+static bool
+log_is_busy(void)
+{
+	return me.first_inflight < me.next_index &&
+		atomic_load(&store_raft_status()->reads_are_local);
 }
 
 /* Is there room for more?  If not, apply will wake us when there is. */
@@ -408,8 +430,15 @@ take_one(const Submission *s, const Waiter *who, RaftEntry **batch,
 		 uint32_t *n)
 {
 	RaftEntry  *entry;
+	LogOp		op;
 
-	if (me.is_stopping)
+	/* not of the log: whatever the role */
+	if (s->kind == SUBMIT_WATCH)
+		applythread_watch(who->slot, who->generation, who->request_id,
+						  s->payload);
+	else if (s->kind == SUBMIT_DEFRAGMENT)
+		defragment(who);
+	else if (me.is_stopping)
 		refuse(who, ERR_STOPPED);
 	else if (me.role != ENGINE_LEADER)
 		refuse(who, ERR_NO_LEADER);
@@ -422,15 +451,19 @@ take_one(const Submission *s, const Waiter *who, RaftEntry **batch,
 		}
 		me.reads[me.nreads++] = *who;
 	}
+	else if (s->kind == SUBMIT_LEASE_RENEW)
+		renew_lease(s, who);
 	else if (s->kind != SUBMIT_LOGOP)
 		refuse(who, ERR_UNIMPLEMENTED);
-	else if (!logop_is_acceptable(s->payload))
+	else if (!logop_is_acceptable(s, who->slot, &op))
 	{
 		elog_error("a backend submitted an operation that makes no sense: "
 				   "slot %u, request %" PRIu64 ", %zu bytes", who->slot,
 				   who->request_id, s->payload.len);
 		refuse(who, ERR_INTERNAL);
 	}
+	else if (is_too_early(&op))
+		refuse(who, ERR_LEASE_EXIST);
 	else
 	{
 		entry = entry_create(s->payload);
@@ -444,19 +477,78 @@ take_one(const Submission *s, const Waiter *who, RaftEntry **batch,
 	return false;
 }
 
+/* Memory by the apply thread, tables by the persist thread; any member. */
+static void
+defragment(const Waiter *who)
+{
+	applythread_trim();
+	ring_complete(who->slot, who->generation, &(Completion) {
+		.request_id = who->request_id,
+		.count = (int64_t) persist_defragment(),
+	});
+}
+
 /*
  * What apply could not decode would end the worker now and after each
- * restart.  Only the server itself may act as the server.
+ * restart.  Only the server itself may act as the server: the auxiliary
+ * processes, whose slots the postmaster has marked.
  */
 static bool
-logop_is_acceptable(Bytes payload)
+logop_is_acceptable(const Submission *s, uint32_t slot, LogOp *op)
 {
-	LogOp		op;
-
 	mcx_reset(me.scratch);
-	return payload.len > 0 && logop_decode(payload, &op, me.scratch) &&
-		op.identity.kind != IDENTITY_INTERNAL &&
-		op.kind != LOGOP_MEMBER_PUBLISH;
+	if (s->payload.len == 0 || !logop_decode(s->payload, op, me.scratch) ||
+		op->kind == LOGOP_MEMBER_PUBLISH)
+		return false;
+	return op->identity.kind != IDENTITY_INTERNAL ||
+		atomic_load(&control_slot((int) slot)->is_internal);
+}
+
+/*
+ * The lessor wants to revoke a lease whose time is not over: a keepalive came
+ * in between.  If it is over, no keepalive can come any more.
+ */
+static bool
+is_too_early(const LogOp *op)
+{
+	const LeaseEntry *lease;
+	bool		is_early;
+
+	if (op->kind != LOGOP_LEASE_REVOKE ||
+		op->identity.kind != IDENTITY_INTERNAL)
+		return false;
+	lease = lease_find(store_pin(), op->lease.id);
+	is_early = lease != NULL && !lease_expire(lease, clock_monotonic_ms());
+	store_unpin();
+	return is_early;
+}
+
+/*
+ * Carried out right here: a deadline is an atomic word, and a queue to the
+ * apply thread would have to be bounded.  In the rings keepalives take turns
+ * with what others submit.
+ */
+static void
+renew_lease(const Submission *s, const Waiter *who)
+{
+	const StoreVersion *v = store_pin();
+	Completion	done = {
+		.request_id = who->request_id,
+		.revision = v->kv_revision,
+	};
+	LeaseRenewal renewal;
+
+	if (!me.may_read)
+		done.error = ERR_NO_LEADER;
+	else if (!lease_renewal_decode(s->payload, &renewal))
+		done.error = ERR_INTERNAL;
+	else
+		done.error = lease_renewal_execute(v, &renewal, clock_monotonic_ms(),
+										   &done.count);
+	store_unpin();
+	if (done.count > 0)
+		counter_add(COUNTER_LEASES_RENEWED, 1);
+	ring_complete(who->slot, who->generation, &done);
 }
 
 static void
@@ -532,6 +624,9 @@ follow(const EngineUpdate *update, RaftEntry **made)
 		atomic_store(&status->reads_are_local, false);
 	me.role = update->role;
 	atomic_store(&status->term, update->term);
+	if (update->leader_id != 0 &&
+		update->leader_id != atomic_load(&status->leader_id))
+		counter_add(COUNTER_LEADER_CHANGES, 1);
 	atomic_store(&status->leader_id, update->leader_id);
 	if (update->nentries > 0)
 		take_entries(update, made);
@@ -613,6 +708,9 @@ note_readiness(void)
 			applythread_applied() >= me.term_first_index)
 		{
 			me.may_read = true;
+			/* nobody could renew a lease meanwhile */
+			lease_promote(store_pin(), clock_monotonic_ms());
+			store_unpin();
 			atomic_store(&status->reads_are_local,
 						 engine_nvoters(me.engine) == 1);
 			if (!atomic_load(&status->is_ready))

@@ -5,12 +5,15 @@
  *	<data>/claviger.version    the marker: format and program; written last
  *	<data>/claviger.lock       locked by the running server, holds its pid
  *	<data>/claviger.init       there while an initialisation runs
+ *	<data>/claviger.restore    there while clav_restore fills it
  *	<data>/tables/             Berkeley DB (storage/bdb)
  *	<data>/log/                raft log and vote (raft/log.c, raft/vote.c)
  *
  * An initialisation that is cut short leaves claviger.init and no marker; the
  * next one clears away what it had made and begins again.  So a directory is
- * either complete or counts as empty.
+ * either complete or counts as empty.  A restore that is cut short leaves
+ * claviger.restore, and that does not count as empty: a server that began anew
+ * there would show an empty store to clients who expect what was restored.
  *
  * The first state of a cluster is the same on every member: index 1 stands
  * for the first configuration and is in the tables from the beginning, the
@@ -46,6 +49,7 @@
 #define LOCK_FILE "claviger.lock"
 #define MARKER_NEW_FILE "claviger.version.new"
 #define PROGRESS_FILE "claviger.init"
+#define RESTORE_FILE "claviger.restore"
 #define DATA_FORMAT 1
 #define FIRST_INDEX 1
 #define FIRST_TERM 1
@@ -71,7 +75,10 @@ static void write_file(const char *dir, const char *name, const char *text);
 static void sync_dir(const char *dir);
 static void make_empty_dir(const char *data_dir, const char *name);
 static void clear_dir(const char *dir);
-static void make_first_state(const char *data_dir);
+static void make_data_dir(const char *data_dir, const char *progress_file,
+						  const RaftFirstState *first);
+static void make_first_state(const char *data_dir,
+							 const RaftFirstState *first);
 static void check_initial_cluster(const UrlList *own);
 static void check_urls(const UrlList *list);
 static void urls_parse(UrlList *list, const char *text);
@@ -122,6 +129,12 @@ raft_data_dir_is_initialised(const char *data_dir, bool *is_empty, char *error,
 	error[0] = '\0';
 	if (file_exists(data_dir, MARKER_FILE))
 		return read_marker(data_dir, error, error_size);
+	if (file_exists(data_dir, RESTORE_FILE))
+	{
+		snprintf(error, error_size, "data directory \"%s\" was left half "
+				 "restored; remove it and run clav_restore again", data_dir);
+		return false;
+	}
 	if (file_exists(data_dir, PROGRESS_FILE))
 	{
 		*is_empty = true;
@@ -156,36 +169,14 @@ raft_data_dir_is_initialised(const char *data_dir, bool *is_empty, char *error,
 void
 raft_initialise_data_dir(const char *data_dir)
 {
-	char		path[PATH_MAX];
-	char		new_path[PATH_MAX];
-	char		text[128];
+	make_data_dir(data_dir, PROGRESS_FILE,
+				  &(RaftFirstState) {.kv_revision = 1});
+}
 
-	(void) INJECTION_POINT("init-begin");
-	write_file(data_dir, PROGRESS_FILE, "initialisation is running\n");
-	sync_dir(data_dir);
-	(void) INJECTION_POINT("init-announced");
-	make_empty_dir(data_dir, "tables");
-	make_empty_dir(data_dir, "log");
-	(void) INJECTION_POINT("init-dirs-made");
-	make_first_state(data_dir);
-	sync_dir(data_dir);
-	(void) INJECTION_POINT("init-before-marker");
-
-	snprintf(text, sizeof(text), "format %d\nmade by claviger %s\n",
-			 DATA_FORMAT, CLAVIGER_VERSION);
-	/* whole or not at all: half a marker would be taken for damage */
-	write_file(data_dir, MARKER_NEW_FILE, text);
-	path_in(new_path, data_dir, MARKER_NEW_FILE);
-	path_in(path, data_dir, MARKER_FILE);
-	(void) INJECTION_POINT("init-before-rename");
-	if (rename(new_path, path) != 0)
-		elog_fatal("could not create \"%s\": %s", path, strerror(errno));
-	sync_dir(data_dir);
-	(void) INJECTION_POINT("init-after-marker");
-	path_in(path, data_dir, PROGRESS_FILE);
-	if (unlink(path) != 0)
-		elog_fatal("could not remove \"%s\": %s", path, strerror(errno));
-	sync_dir(data_dir);
+void
+raft_restore_data_dir(const char *data_dir, const RaftFirstState *first)
+{
+	make_data_dir(data_dir, RESTORE_FILE, first);
 }
 
 uint64_t
@@ -332,6 +323,42 @@ read_marker(const char *data_dir, char *error, uint32_t error_size)
 /* ---- making ---- */
 
 static void
+make_data_dir(const char *data_dir, const char *progress_file,
+			  const RaftFirstState *first)
+{
+	char		path[PATH_MAX];
+	char		new_path[PATH_MAX];
+	char		text[128];
+
+	(void) INJECTION_POINT("init-begin");
+	write_file(data_dir, progress_file, "this directory is being made\n");
+	sync_dir(data_dir);
+	(void) INJECTION_POINT("init-announced");
+	make_empty_dir(data_dir, "tables");
+	make_empty_dir(data_dir, "log");
+	(void) INJECTION_POINT("init-dirs-made");
+	make_first_state(data_dir, first);
+	sync_dir(data_dir);
+	(void) INJECTION_POINT("init-before-marker");
+
+	snprintf(text, sizeof(text), "format %d\nmade by claviger %s\n",
+			 DATA_FORMAT, CLAVIGER_VERSION);
+	/* whole or not at all: half a marker would be taken for damage */
+	write_file(data_dir, MARKER_NEW_FILE, text);
+	path_in(new_path, data_dir, MARKER_NEW_FILE);
+	path_in(path, data_dir, MARKER_FILE);
+	(void) INJECTION_POINT("init-before-rename");
+	if (rename(new_path, path) != 0)
+		elog_fatal("could not create \"%s\": %s", path, strerror(errno));
+	sync_dir(data_dir);
+	(void) INJECTION_POINT("init-after-marker");
+	path_in(path, data_dir, progress_file);
+	if (unlink(path) != 0)
+		elog_fatal("could not remove \"%s\": %s", path, strerror(errno));
+	sync_dir(data_dir);
+}
+
+static void
 write_file(const char *dir, const char *name, const char *text)
 {
 	char		path[PATH_MAX];
@@ -392,13 +419,14 @@ clear_dir(const char *path)
 }
 
 static void
-make_first_state(const char *data_dir)
+make_first_state(const char *data_dir, const RaftFirstState *first)
 {
 	EngineMember member = {.role = MEMBER_VOTER};
 	PersistMeta meta = {
 		.applied_index = FIRST_INDEX,
 		.applied_term = FIRST_TERM,
-		.kv_revision = 1,
+		.kv_revision = first->kv_revision,
+		.compacted_revision = first->compacted_revision,
 		.configuration_index = FIRST_INDEX,
 	};
 	char		path[PATH_MAX];
@@ -427,7 +455,8 @@ make_first_state(const char *data_dir)
 	engine_configuration_encode(&member, 1, &meta.configuration);
 
 	path_in(path, data_dir, "tables");
-	persist_initialise(&bdb_table_ops, path, &meta);
+	persist_initialise_filled(&bdb_table_ops, path, &meta, first->fill,
+							  first->arg);
 	buf_free(&meta.configuration);
 	sync_dir(path);
 	(void) INJECTION_POINT("init-tables-made");

@@ -197,6 +197,7 @@ write_batch(void)
 {
 	uint64_t	bytes = 0;
 	uint32_t	n = writing.n;
+	int64_t		begun_us;
 	int			rc;
 
 	if (n > batch_cap)
@@ -211,11 +212,13 @@ write_batch(void)
 		bytes += batch[i].data.len;
 	}
 	(void) INJECTION_POINT("logthread-before-append");
+	begun_us = clock_monotonic_us();
 	rc = log_append(raft_log, batch, n);
 	/* PANIC: see the head of this file */
 	if (rc != 0)
 		elog_panic("could not write %u entries from index %" PRIu64
 				   " to the log: %s", n, batch[0].index, strerror(rc));
+	histogram_observe(HISTOGRAM_LOG_SYNC, clock_monotonic_us() - begun_us);
 	counter_add(COUNTER_LOG_SYNCS, 1);
 	counter_add(COUNTER_LOG_BYTES, bytes);
 	/* a segment may have been taken into use */

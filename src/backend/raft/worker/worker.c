@@ -59,6 +59,7 @@ static void set_signals(void);
 static void exit_at_once(int signo);
 static void load_tables(PersistMeta *meta);
 static void on_durable(void *arg, uint64_t index, uint64_t term);
+static void on_defragmented(void *arg, uint64_t ticket);
 static RaftLog *load_log(const PersistMeta *meta, Loaded *loaded);
 static void take_entry(void *arg, const LogEntry *entry);
 static void start(const PersistMeta *meta, RaftLog *log, Loaded *loaded);
@@ -138,6 +139,7 @@ load_tables(PersistMeta *meta)
 		.checkpoint_bytes = (uint64_t) guc_checkpoint_bytes,
 		.checkpoint_interval_ms = (uint32_t) guc_checkpoint_interval,
 		.on_durable = on_durable,
+		.on_defragmented = on_defragmented,
 	};
 	RaftStatus *status = store_raft_status();
 
@@ -154,6 +156,16 @@ on_durable(void *arg, uint64_t index, uint64_t term)
 {
 	atomic_store(&store_raft_status()->db_size_bytes, persist_size_bytes());
 	consensus_durable(index, term);
+}
+
+/* Thread: persist. */
+static void
+on_defragmented(void *arg, uint64_t ticket)
+{
+	RaftStatus *status = store_raft_status();
+
+	atomic_store(&status->db_size_bytes, persist_size_bytes());
+	atomic_store(&status->defragmented, ticket);
 }
 
 static RaftLog *

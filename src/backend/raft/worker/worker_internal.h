@@ -80,12 +80,17 @@ extern void logthread_stop(void);	/* finishes what is queued */
 extern void applythread_start(ApplyState *apply, uint64_t applied_index);
 /* a list in order, all committed; taken over */
 extern void applythread_submit(RaftEntry *first, RaftEntry *last);
+/* what a backend watches (SUBMIT_WATCH); copied, and answered */
+extern void applythread_watch(uint32_t slot, uint64_t generation,
+							  uint64_t request_id, Bytes ops);
 /* published up to here */
 extern uint64_t applythread_applied(void);
 /* entries and bytes that are proposed and not yet applied */
 extern void applythread_note_proposed(const RaftEntry *entry);
 extern uint64_t applythread_pending_entries(void);
 extern uint64_t applythread_pending_bytes(void);
+/* give free memory of store and heap back to the system, soon */
+extern void applythread_trim(void);
 /* wake consensus after each batch, or not */
 extern void applythread_want_wakeups(bool on);
 /* a configuration that has been applied since the last call */

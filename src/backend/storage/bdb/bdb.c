@@ -45,6 +45,8 @@
 #define PAGE_BYTES (16 * 1024)
 #define LOG_FILE_BYTES (16 * 1024 * 1024)
 #define LOG_BUFFER_BYTES (1024 * 1024)
+/* moved together in one step */
+#define COMPACT_RECORDS 2000
 /* of a scan; grown when one record does not fit */
 #define SCAN_BYTES (1024 * 1024)
 #define FILE_MODE 0600
@@ -81,6 +83,8 @@ static int	bdb_remove(TableEnv *env, TableId table, Bytes key);
 static int	bdb_commit(TableEnv *env);
 static void bdb_abort(TableEnv *env);
 static int	bdb_checkpoint(TableEnv *env);
+static int	bdb_compact(TableEnv *env, TableId table, Buf *from);
+static int	find_stop(DB *db, const Buf *from, Buf *stop);
 static int	bdb_get(TableEnv *env, TableId table, Bytes key, Buf *out,
 					bool *found);
 static int	bdb_scan(TableEnv *env, TableId table,
@@ -110,6 +114,7 @@ const TableOps bdb_table_ops = {
 	.commit = bdb_commit,
 	.abort = bdb_abort,
 	.checkpoint = bdb_checkpoint,
+	.compact = bdb_compact,
 	.get = bdb_get,
 	.scan = bdb_scan,
 	.size_bytes = bdb_size_bytes,
@@ -250,6 +255,64 @@ bdb_checkpoint(TableEnv *env)
 		rc = INJECTION_POINT("bdb-checkpointed");
 	/* log files that began since then have names of their own */
 	return rc != 0 ? rc : sync_dir(env->dir);
+}
+
+static int
+bdb_compact(TableEnv *env, TableId table, Buf *from)
+{
+	DB		   *db = env->tables[table];
+	DB_COMPACT	compact = {0};
+	DBT			start = dbt_make(buf_bytes(from));
+	DBT			end;
+	Buf			stop;
+	int			rc;
+
+	buf_init(&stop, NULL);
+	rc = find_stop(db, from, &stop);
+	if (rc == 0)
+		rc = bdb_txn_begin(env);
+	if (rc == 0)
+	{
+		end = dbt_make(buf_bytes(&stop));
+		rc = db->compact(db, env->txn, from->len > 0 ? &start : NULL,
+						 stop.len > 0 ? &end : NULL, &compact, DB_FREE_SPACE,
+						 NULL);
+		if (rc == 0)
+			rc = bdb_commit(env);
+		else
+			bdb_abort(env);
+	}
+	from->len = 0;
+	if (rc == 0)
+		buf_append(from, stop.data, stop.len);
+	buf_free(&stop);
+	return rc;
+}
+
+/* the key COMPACT_RECORDS behind the start, or empty if there is none */
+static int
+find_stop(DB *db, const Buf *from, Buf *stop)
+{
+	DBT			key = {.flags = DB_DBT_REALLOC};
+	DBT			none = {.flags = DB_DBT_PARTIAL | DB_DBT_USERMEM};
+	DBC		   *cursor;
+	int			rc = db->cursor(db, NULL, &cursor, 0);
+
+	if (rc != 0)
+		return rc;
+	key.data = xmalloc(from->len + 1);
+	key.size = (uint32_t) from->len;
+	if (from->len > 0)
+		memcpy(key.data, from->data, from->len);
+	rc = cursor->get(cursor, &key, &none, from->len > 0 ? DB_SET_RANGE :
+					 DB_FIRST);
+	for (int n = 0; rc == 0 && n < COMPACT_RECORDS; n++)
+		rc = cursor->get(cursor, &key, &none, DB_NEXT);
+	if (rc == 0)
+		buf_append(stop, key.data, key.size);
+	free(key.data);
+	(void) cursor->close(cursor);
+	return rc == DB_NOTFOUND ? 0 : rc;
 }
 
 static int

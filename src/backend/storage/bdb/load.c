@@ -20,7 +20,9 @@
 #include "utils/injection.h"
 
 /* this layer and below */
+#include "alarm/alarm.h"
 #include "auth/authstate.h"
+#include "lease/lease.h"
 #include "mvcc/mvcc.h"
 #include "persist_internal.h"
 #include "member/member.h"
@@ -51,7 +53,9 @@ static bool load_user(void *arg, Bytes key, Bytes value);
 static bool load_role(void *arg, Bytes key, Bytes value);
 static bool load_member(void *arg, Bytes key, Bytes value);
 static bool load_key(void *arg, Bytes key, Bytes value);
-static bool refuse_record(void *arg, Bytes key, Bytes value);
+static bool load_alarm(void *arg, Bytes key, Bytes value);
+static bool load_lease(void *arg, Bytes key, Bytes value);
+static void hang_keys_on_leases(Loader *loader);
 
 static uint64_t get_number(Loader *loader, Bytes name);
 static int64_t get_revision(Loader *loader, Bytes name);
@@ -76,12 +80,13 @@ load_tables(const TableOps *ops, TableEnv *env, PersistMeta *meta)
 	load_table(&loader, TABLE_ROLES, load_role);
 	load_table(&loader, TABLE_USERS, load_user);
 	load_table(&loader, TABLE_MEMBER, load_member);
-	load_table(&loader, TABLE_LEASE, refuse_record);
-	load_table(&loader, TABLE_ALARM, refuse_record);
+	load_table(&loader, TABLE_LEASE, load_lease);
+	load_table(&loader, TABLE_ALARM, load_alarm);
 	(void) INJECTION_POINT("load-before-keys");
 	load_table(&loader, TABLE_KEY, load_key);
 	(void) INJECTION_POINT("load-after-keys");
 	nversions = loader.nrecords;
+	hang_keys_on_leases(&loader);
 
 	draft->kv_revision = meta->kv_revision;
 	draft->compacted_revision = meta->compacted_revision;
@@ -243,17 +248,47 @@ load_key(void *arg, Bytes key, Bytes value)
 }
 
 static bool
-refuse_record(void *arg, Bytes key, Bytes value)
+load_alarm(void *arg, Bytes key, Bytes value)
 {
 	Loader	   *loader = arg;
-	Buf			text;
+	uint64_t	member_id;
+	uint32_t	type;
 
-	buf_init(&text, NULL);
-	show_key(key, &text);
-	elog_fatal_hint(NULL, "Start the release that wrote it, or give another "
-					"data directory.",
-					"table \"%s\" holds key %s, which this release cannot "
-					"serve", table_name(loader->table), (char *) text.data);
+	if (!alarm_key_decode(key, &member_id, &type))
+		refuse(loader, key, "the key is not an alarm");
+	if (value.len != 1 || value.data[0] != TABLES_RECORD_VERSION)
+		refuse(loader, key, "the record is of an unknown version");
+	alarm_raise(loader->draft, member_id, type);
+	loader->nrecords++;
+	return true;
+}
+
+static bool
+load_lease(void *arg, Bytes key, Bytes value)
+{
+	Loader	   *loader = arg;
+
+	if (key.len != LEASE_KEY_BYTES)
+		refuse(loader, key, "the key is not a lease id");
+	if (!lease_load(loader->draft, key, value))
+		refuse(loader, key, "the record is not a lease");
+	loader->nrecords++;
+	return true;
+}
+
+/* a key without its lease would stay for ever, so none is let through */
+static void
+hang_keys_on_leases(Loader *loader)
+{
+	const KvVersion *kv = lease_load_keys(loader->draft);
+	uint8_t		key[KVRECORD_KEY_BYTES];
+
+	if (kv == NULL)
+		return;
+	kvrecord_key(kv->mod_revision, kv->sub_revision, key);
+	refuse(loader, bytes_make(key, sizeof(key)), "revision %" PRId64 ".%"
+		   PRIu32 " hangs on lease %" PRIx64 ", which does not exist",
+		   kv->mod_revision, kv->sub_revision, (uint64_t) kv->lease);
 }
 
 /* a number of meta; FATAL if it is missing or something else */

@@ -41,6 +41,7 @@
 
 /* this layer and below */
 #include "persist_internal.h"
+#include "storage/ipc/control.h"
 
 /* several batches go into one transaction up to this many changes */
 #define TRANSACTION_CHANGES 2048
@@ -89,8 +90,13 @@ typedef struct Persist
 	bool		is_full;		/* apply waits for room */
 	Batch	   *spare;			/* an empty one to use again, or NULL */
 	bool		is_stopping;
+	uint64_t	defragment_wanted;	/* the last ticket given */
 
 	/* persist thread only */
+	uint64_t	defragment_running; /* ticket being worked for; 0: none */
+	uint64_t	defragment_done;
+	TableId		defragment_table;
+	Buf			defragment_from;
 	uint64_t	committed_index;
 	uint64_t	committed_term;
 	uint64_t	bytes_since_checkpoint;
@@ -110,6 +116,9 @@ static void *persist_main(void *arg);
 static bool take_batches(Batch **batches);
 static void linger(void);
 static void write_batches(Batch *first);
+static bool defragment_is_due(void);
+static bool is_defragmenting(void);
+static void defragment_step(void);
 static void apply_changes(const Batch *batch);
 static void put_progress(const Batch *last);
 static void put_number(Bytes name, uint64_t number);
@@ -123,6 +132,14 @@ static int	initialise_records(const TableOps *ops, TableEnv *env,
 void
 persist_initialise(const TableOps *ops, const char *dir,
 				   const PersistMeta *meta)
+{
+	persist_initialise_filled(ops, dir, meta, NULL, NULL);
+}
+
+void
+persist_initialise_filled(const TableOps *ops, const char *dir,
+						  const PersistMeta *meta, PersistFillFn fill,
+						  void *arg)
 {
 	TableEnv   *env;
 	int			rc = ops->open(dir, true, &env);
@@ -138,6 +155,7 @@ persist_initialise(const TableOps *ops, const char *dir,
 		(rc = INJECTION_POINT("init-records-written")) != 0 ||
 		(rc = ops->commit(env)) != 0 ||
 		(rc = INJECTION_POINT("init-records-committed")) != 0 ||
+		(fill != NULL && (rc = fill(arg, ops, env)) != 0) ||
 		(rc = ops->checkpoint(env)) != 0)
 		elog_fatal("could not write the first records of the tables in "
 				   "\"%s\": %s", dir, ops->text(env, rc));
@@ -249,6 +267,18 @@ persist_submit(uint64_t applied_index, uint64_t applied_term,
 		persist.filling = batch_create();
 }
 
+uint64_t
+persist_defragment(void)
+{
+	uint64_t	ticket;
+
+	pthread_mutex_lock(&persist.lock);
+	ticket = ++persist.defragment_wanted;
+	pthread_cond_signal(&persist.has_work);
+	pthread_mutex_unlock(&persist.lock);
+	return ticket;
+}
+
 void
 persist_stop(void)
 {
@@ -263,6 +293,7 @@ persist_stop(void)
 	persist.options.ops->close(persist.env);
 	batch_destroy(persist.filling);
 	batch_destroy(persist.spare);
+	buf_free(&persist.defragment_from);
 	pthread_cond_destroy(&persist.has_work);
 	pthread_cond_destroy(&persist.has_room);
 	pthread_mutex_destroy(&persist.lock);
@@ -382,6 +413,8 @@ persist_main(void *arg)
 			write_batches(batches);
 		if (checkpoint_is_due())
 			checkpoint();
+		if (is_defragmenting())
+			defragment_step();
 	}
 	if (persist.is_dirty)
 		checkpoint();
@@ -400,7 +433,8 @@ take_batches(Batch **batches)
 	bool		go_on;
 
 	pthread_mutex_lock(&persist.lock);
-	while (persist.head == NULL && !persist.is_stopping && !is_time)
+	while (persist.head == NULL && !persist.is_stopping && !is_time &&
+		   !defragment_is_due())
 	{
 		int64_t		deadline = checkpoint_deadline_ms();
 		struct timespec until = {
@@ -462,9 +496,11 @@ static void
 write_batches(Batch *first)
 {
 	const TableOps *ops = persist.options.ops;
+	int64_t		begun_us;
 	uint64_t	bytes = 0;
 	Batch	   *last = first;
 
+	begun_us = clock_monotonic_us();
 	check(ops->txn_begin(persist.env), "begin a transaction on");
 	for (Batch *batch = first; batch != NULL; batch = batch->next)
 	{
@@ -477,6 +513,7 @@ write_batches(Batch *first)
 	check(INJECTION_POINT("persist-before-commit"), "commit to");
 	check(ops->commit(persist.env), "commit to");
 	check(INJECTION_POINT("persist-after-commit"), "commit to");
+	histogram_observe(HISTOGRAM_TABLE_COMMIT, clock_monotonic_us() - begun_us);
 
 	persist.committed_index = last->index;
 	persist.committed_term = last->term;
@@ -496,6 +533,59 @@ write_batches(Batch *first)
 	persist.queued_bytes -= bytes;
 	pthread_cond_signal(&persist.has_room);
 	pthread_mutex_unlock(&persist.lock);
+}
+
+/* Lock held. */
+static bool
+defragment_is_due(void)
+{
+	return persist.defragment_wanted > persist.defragment_done;
+}
+
+/* Take a ticket if there is one and none is worked for. */
+static bool
+is_defragmenting(void)
+{
+	if (persist.defragment_running != 0)
+		return true;
+	pthread_mutex_lock(&persist.lock);
+	if (defragment_is_due() && !persist.is_stopping)
+		persist.defragment_running = persist.defragment_wanted;
+	pthread_mutex_unlock(&persist.lock);
+	persist.defragment_table = 0;
+	persist.defragment_from.len = 0;
+	return persist.defragment_running != 0;
+}
+
+/*
+ * A little of one table.  Batches go on in between, so the tables keep up with
+ * apply.  A step that fails has changed nothing, and nobody needs it: the rest
+ * is left.
+ */
+static void
+defragment_step(void)
+{
+	const TableOps *ops = persist.options.ops;
+	int			rc = ops->compact(persist.env, persist.defragment_table,
+								  &persist.defragment_from);
+
+	(void) INJECTION_POINT("persist-defragment-step");
+	if (rc != 0)
+		elog_warning("could not defragment table \"%s\": %s",
+					 table_name(persist.defragment_table),
+					 ops->text(persist.env, rc));
+	if (rc == 0 && persist.defragment_from.len > 0)
+		return;
+	persist.defragment_from.len = 0;
+	if (rc == 0 && ++persist.defragment_table < TABLE_COUNT)
+		return;
+	/* files get shorter, and old log files go */
+	checkpoint();
+	persist.defragment_done = persist.defragment_running;
+	persist.defragment_running = 0;
+	if (persist.options.on_defragmented != NULL)
+		persist.options.on_defragmented(persist.options.arg,
+										persist.defragment_done);
 }
 
 static void
@@ -566,13 +656,15 @@ checkpoint_deadline_ms(void)
 static void
 checkpoint(void)
 {
+	bool		has_news = persist.is_dirty;
+
 	check(INJECTION_POINT("persist-before-checkpoint"), "checkpoint");
 	check(persist.options.ops->checkpoint(persist.env), "checkpoint");
 	check(INJECTION_POINT("persist-after-checkpoint"), "checkpoint");
 	persist.is_dirty = false;
 	persist.bytes_since_checkpoint = 0;
 	(void) INJECTION_POINT("persist-before-durable");
-	if (persist.options.on_durable != NULL)
+	if (has_news && persist.options.on_durable != NULL)
 		persist.options.on_durable(persist.options.arg,
 								   persist.committed_index,
 								   persist.committed_term);

@@ -41,18 +41,31 @@
 #include "storage/snap/store.h"
 
 #define PAGE_BYTES 4096
+#define COUNTER_SHARDS 8
 #define MAX_SLOTS 65536			/* hash slots pack a slot number in 16 bits */
 
-typedef struct Counter
+/*
+ * Counters of the processes whose slot has the same number modulo the shards:
+ * those that a backend adds to lie together, and few share them.
+ */
+typedef struct CounterShard
 {
-	/* a line each, so that busy counters do not slow each other */
-	alignas(CACHE_LINE_BYTES) _Atomic uint64_t value;
-} Counter;
+	alignas(CACHE_LINE_BYTES) _Atomic uint64_t counters[COUNTER_COUNT];
+	_Atomic uint64_t cells[STAT_CELLS];
+} CounterShard;
+
+/* written by few processes each: not sharded */
+typedef struct Histogram
+{
+	alignas(CACHE_LINE_BYTES) _Atomic uint64_t counts[HISTOGRAM_MAX_BUCKETS + 1];
+	_Atomic uint64_t sum_us;
+} Histogram;
 
 typedef struct ControlHeader
 {
 	_Atomic uint64_t reload_generation; /* written by the postmaster */
-	Counter		counters[COUNTER_COUNT];
+	Histogram	histograms[HISTOGRAM_COUNT];
+	CounterShard shards[COUNTER_SHARDS];
 } ControlHeader;
 
 /* what subsystemlist.h names; their headers may lie above this layer */
@@ -85,6 +98,18 @@ static const struct
 #undef COUNTER
 };
 
+static const HistogramInfo histogram_infos[HISTOGRAM_COUNT] = {
+#define HISTOGRAM(symbol, name, first_us, buckets, help) \
+	{name, help, first_us, buckets},
+#include "storage/ipc/histogramlist.h"
+#undef HISTOGRAM
+};
+
+#define HISTOGRAM(symbol, name, first_us, buckets, help) \
+	static_assert(buckets <= HISTOGRAM_MAX_BUCKETS, "too many buckets in " name);
+#include "storage/ipc/histogramlist.h"
+#undef HISTOGRAM
+
 /* set in the postmaster before the first fork, inherited by the children */
 static ControlSizes area_sizes;
 static uint8_t *area;
@@ -101,6 +126,7 @@ static int	own_slot = -1;
 
 static size_t lay_out(const ControlSizes *sizes,
 					  size_t offsets[SUBSYSTEM_COUNT]);
+static CounterShard *own_shard(void);
 static size_t slots_offset(void);
 static void blank_slot(ProcSlot *slot);
 static StorePinWord *pin_word(uint32_t i);
@@ -138,7 +164,7 @@ control_create(const ControlSizes *sizes)
 		subsystems[i].init(subsystem_memory[i], &area_sizes);
 	}
 	claim_hint = 0;
-	store_set_pin_words(pin_word, sizes->nslots);
+	store_set_pin_words(pin_word, 2 * sizes->nslots);
 	return true;
 }
 
@@ -186,6 +212,12 @@ control_claim_slot(void)
 }
 
 void
+control_mark_internal(int slot)
+{
+	atomic_store(&control_slot(slot)->is_internal, true);
+}
+
+void
 control_reap_slot(int slot_number)
 {
 	ProcSlot   *slot = control_slot(slot_number);
@@ -199,6 +231,7 @@ control_reap_slot(int slot_number)
 	atomic_fetch_add(&slot->generation, 1);
 	atomic_store(&slot->state, SLOT_DEAD);
 	atomic_store(&slot->pin.epoch, 0);
+	atomic_store(&slot->hold.epoch, 0);
 	for (int i = 0; i < SUBSYSTEM_COUNT; i++)
 		subsystems[i].reap(slot_number);
 	blank_slot(slot);
@@ -227,6 +260,9 @@ control_attach_slot(int slot_number)
 	own_slot = slot_number;
 	atomic_store(&slot->pid, (int32_t) getpid());
 	store_set_own_pin_word(&slot->pin);
+	store_set_own_hold_word(&slot->hold);
+	/* the raft worker may have spoken to the owner before us */
+	atomic_store(&slot->watch_from, 0);
 	atomic_store(&slot->state, SLOT_HANDSHAKE);
 }
 
@@ -263,6 +299,19 @@ control_set_peer(const char *peer)
 		set_text(slots[own_slot].peer, SLOT_PEER_BYTES, peer);
 }
 
+void
+control_note_watches(int change)
+{
+	_Atomic uint32_t *n;
+
+	if (own_slot < 0)
+		return;
+	n = &slots[own_slot].nwatches;
+	/* nobody else writes it */
+	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) +
+						  (uint32_t) change, memory_order_relaxed);
+}
+
 /* ---- reload, counters, subsystems ---- */
 
 uint64_t
@@ -284,17 +333,92 @@ counter_add(CounterId id, uint64_t n)
 	if (header == NULL)
 		return;
 	/* nothing is ordered by a counter */
-	atomic_fetch_add_explicit(&header->counters[id].value, n,
+	atomic_fetch_add_explicit(&own_shard()->counters[id], n,
 							  memory_order_relaxed);
 }
 
 uint64_t
 counter_get(CounterId id)
 {
+	uint64_t	sum = 0;
+
+	for (int i = 0; header != NULL && i < COUNTER_SHARDS; i++)
+		sum += atomic_load_explicit(&header->shards[i].counters[id],
+									memory_order_relaxed);
+	return sum;
+}
+
+void
+stat_add(uint32_t cell, uint64_t n)
+{
+	Assert(cell < STAT_CELLS);
 	if (header == NULL)
-		return 0;
-	return atomic_load_explicit(&header->counters[id].value,
-								memory_order_relaxed);
+		return;
+	atomic_fetch_add_explicit(&own_shard()->cells[cell], n,
+							  memory_order_relaxed);
+}
+
+uint64_t
+stat_get(uint32_t cell)
+{
+	uint64_t	sum = 0;
+
+	Assert(cell < STAT_CELLS);
+	for (int i = 0; header != NULL && i < COUNTER_SHARDS; i++)
+		sum += atomic_load_explicit(&header->shards[i].cells[cell],
+									memory_order_relaxed);
+	return sum;
+}
+
+void
+histogram_observe(HistogramId id, int64_t us)
+{
+	const HistogramInfo *info = &histogram_infos[id];
+	uint64_t	time_us = us < 0 ? 0 : (uint64_t) us;
+	uint32_t	bucket = histogram_bucket(info->first_us, info->nbuckets,
+										  time_us);
+
+	if (header == NULL)
+		return;
+	atomic_fetch_add_explicit(&header->histograms[id].counts[bucket], 1,
+							  memory_order_relaxed);
+	atomic_fetch_add_explicit(&header->histograms[id].sum_us, time_us,
+							  memory_order_relaxed);
+}
+
+/*
+ * The sum may be of a moment before or after the counts: what comes in while
+ * this reads is in one and not in the other.
+ */
+void
+histogram_get(HistogramId id, HistogramValues *values)
+{
+	*values = (HistogramValues) {.sum_us = 0};
+	if (header == NULL)
+		return;
+	for (uint32_t i = 0; i <= histogram_infos[id].nbuckets; i++)
+		values->counts[i] =
+			atomic_load_explicit(&header->histograms[id].counts[i],
+								 memory_order_relaxed);
+	values->sum_us = atomic_load_explicit(&header->histograms[id].sum_us,
+										  memory_order_relaxed);
+}
+
+const HistogramInfo *
+histogram_info(HistogramId id)
+{
+	return &histogram_infos[id];
+}
+
+/* the first whose bound is not below; nbuckets: none */
+uint32_t
+histogram_bucket(uint64_t first_us, uint32_t nbuckets, uint64_t us)
+{
+	uint32_t	bucket = 0;
+
+	while (bucket < nbuckets && us > first_us << bucket)
+		bucket++;
+	return bucket;
 }
 
 const char *
@@ -316,6 +440,12 @@ control_subsystem(SubsystemId id)
 }
 
 /* ---- static ---- */
+
+static CounterShard *
+own_shard(void)
+{
+	return &header->shards[own_slot < 0 ? 0 : own_slot % COUNTER_SHARDS];
+}
 
 /* Where each subsystem begins; returns the size of the whole area. */
 static size_t
@@ -345,19 +475,31 @@ blank_slot(ProcSlot *slot)
 	atomic_store(&slot->pid, 0);
 	atomic_store(&slot->pin.epoch, 0);
 	atomic_store(&slot->pin.since_ms, 0);
+	atomic_store(&slot->hold.epoch, 0);
+	atomic_store(&slot->hold.since_ms, 0);
 	atomic_store(&slot->completions_armed, 0);
+	atomic_store(&slot->watch_from, 0);
+	atomic_store(&slot->watch_read, 0);
 	atomic_store(&slot->nstreams, 0);
+	atomic_store(&slot->nwatches, 0);
 	atomic_store(&slot->current_rpc, 0);
 	atomic_store(&slot->wait, 0);
+	atomic_store(&slot->is_internal, false);
 	slot->started_ms = 0;
 	memset(slot->user, 0, sizeof(slot->user));
 	memset(slot->peer, 0, sizeof(slot->peer));
 }
 
+/*
+ * A slot's pin before its hold, as store_hold() wants it; next to each other,
+ * for they lie in one cache line and are looked at for all slots.
+ */
 static StorePinWord *
 pin_word(uint32_t i)
 {
-	return &slots[i].pin;
+	ProcSlot   *slot = &slots[i / 2];
+
+	return i % 2 == 0 ? &slot->pin : &slot->hold;
 }
 
 /* cut, rest blanked; the last byte of the field is never written */

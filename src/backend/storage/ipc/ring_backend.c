@@ -142,6 +142,7 @@ ring_arm_completions(void)
 	atomic_store(&control_self()->completions_armed, 1);
 	is_armed = true;
 	if (consumed == atomic_load(&control->posted) &&
+		atomic_load(&control_self()->watch_from) == 0 &&
 		atomic_load(&control->rejected_generation) != generation)
 		return true;
 	disarm();

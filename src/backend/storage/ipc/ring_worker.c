@@ -273,6 +273,13 @@ ring_flush_completions(void)
 	}
 }
 
+void
+ring_notify(uint32_t slot)
+{
+	Assert(slot < ring_places.nslots);
+	set_bit(unannounced, slot);
+}
+
 /* Thread: apply. */
 void
 ring_collect_bodies(void)

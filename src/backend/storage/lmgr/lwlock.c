@@ -8,10 +8,21 @@
  * because being killed in the middle of the repair makes the mutex tell the
  * next one again.  So a mutex never becomes unrecoverable.
  *
+ * An owner that has been stopped (SIGSTOP) would hold up all others until
+ * somebody lets it go on, the apply thread among them.  Who waits long looks
+ * at the owner, and if it finds it stopped twice, ends it: from then on it is
+ * an owner that was killed.  One that is only slow, or looked at by a debugger,
+ * is waited for.
+ *
  * Builds with assertions keep the locks each thread holds and abort on the
  * first one taken out of order, whether or not it would have deadlocked today.
  */
 #include "server.h"
+
+/* system */
+#include <linux/futex.h>
+#include <signal.h>
+#include <time.h>
 
 /* lib and utils */
 #include "utils/elog.h"
@@ -20,6 +31,8 @@
 #include "storage/lmgr/lwlock.h"
 
 #define MAX_HELD 8
+/* holders copy in or out: so long only if one is stopped, or starved */
+#define LOOK_AFTER_MS 500
 
 enum
 {
@@ -42,6 +55,9 @@ static _Thread_local const LwLock *held[MAX_HELD];
 static _Thread_local int nheld;
 #endif
 
+static int	acquire_shared(LwLock *lock);
+static uint32_t look_at_owner(const LwLock *lock, uint32_t suspect);
+static bool is_stopped(uint32_t tid);
 static void note_acquired(const LwLock *lock);
 static void note_released(const LwLock *lock);
 
@@ -80,7 +96,8 @@ lwlock_acquire(LwLock *lock)
 	int			rc;
 
 	note_acquired(lock);
-	rc = pthread_mutex_lock(&lock->mutex);
+	rc = classes[lock->class_id].scope == SHARED ? acquire_shared(lock) :
+		pthread_mutex_lock(&lock->mutex);
 	if (likely(rc == 0))
 		return LWLOCK_CLEAN;
 	if (rc == EOWNERDEAD && pthread_mutex_consistent(&lock->mutex) == 0)
@@ -129,6 +146,89 @@ lwlock_class_name(LwLockClass class_id)
 {
 	return (size_t) class_id < lengthof(classes) ? classes[class_id].name
 		: "(unknown)";
+}
+
+/* ---- owners that do not go on ---- */
+
+#ifdef __SANITIZE_THREAD__
+
+/* ThreadSanitizer does not know pthread_mutex_clocklock(). */
+static int
+acquire_shared(LwLock *lock)
+{
+	(void) look_at_owner;
+	return pthread_mutex_lock(&lock->mutex);
+}
+
+#else
+
+static int
+acquire_shared(LwLock *lock)
+{
+	uint32_t	suspect = 0;
+	int			rc = pthread_mutex_trylock(&lock->mutex);
+
+	while (unlikely(rc == EBUSY || rc == ETIMEDOUT))
+	{
+		struct timespec until;
+
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += LOOK_AFTER_MS * 1000000L;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		rc = pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until);
+		if (rc == ETIMEDOUT)
+			suspect = look_at_owner(lock, suspect);
+	}
+	return rc;
+}
+
+#endif
+
+/*
+ * The owner if it is stopped, else 0.  Ends it if it was stopped at the last
+ * look as well: when all processes were stopped and go on, who waits may do so
+ * a moment before the owner does.
+ */
+static uint32_t
+look_at_owner(const LwLock *lock, uint32_t suspect)
+{
+	/* the lock word is the kernel's: it holds the owner's thread id */
+	uint32_t	tid = (uint32_t) __atomic_load_n(&lock->mutex.__data.__lock,
+												 __ATOMIC_RELAXED) &
+		FUTEX_TID_MASK;
+
+	if (tid == 0 || !is_stopped(tid))
+		return 0;
+	if (tid != suspect)
+		return tid;
+	elog_warning("process %u was stopped while it held lock %s, which others "
+				 "wait for: it is killed", tid,
+				 lwlock_class_name((LwLockClass) lock->class_id));
+	if (kill((pid_t) tid, SIGKILL) != 0)
+		elog_error("could not kill process %u: %s", tid, strerror(errno));
+	return 0;
+}
+
+static bool
+is_stopped(uint32_t tid)
+{
+	char		path[32];
+	char		line[256];
+	const char *end;
+	FILE	   *file;
+	size_t		n;
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", tid);
+	file = fopen(path, "re");
+	if (file == NULL)
+		return false;
+	n = fread(line, 1, sizeof(line) - 1, file);
+	fclose(file);
+	line[n] = '\0';
+	/* the name, which may hold anything, ends at the last parenthesis */
+	end = strrchr(line, ')');
+	return end != NULL && strncmp(end, ") T", 3) == 0;
 }
 
 #ifdef USE_ASSERT_CHECKING

@@ -153,6 +153,7 @@ static void free_run_add(Slab *slab, uint32_t first, uint32_t npages);
 static void free_run_remove(Slab *slab, uint32_t first);
 static bool extents_take(Slab *slab, uint32_t first, uint32_t npages);
 static void extents_give(Slab *slab, uint32_t first, uint32_t npages);
+static bool extent_release(Slab *slab, uint32_t ext);
 static bool extent_commit(Slab *slab, uint32_t ext);
 static void *table_map(size_t bytes);
 
@@ -242,6 +243,20 @@ slab_usage(const Slab *slab)
 		.backed_bytes = slab->backed_extents * SLAB_EXTENT_BYTES,
 		.free_extents = slab->free_extents,
 	};
+}
+
+size_t
+slab_trim(Slab *slab)
+{
+	size_t		before = slab->backed_extents;
+
+	for (uint32_t ext = 0; ext < slab->high / PAGES_PER_EXTENT; ext++)
+	{
+		if (slab->extents[ext].is_backed && slab->extents[ext].used_pages == 0 &&
+			!extent_release(slab, ext))
+			break;
+	}
+	return (before - slab->backed_extents) * SLAB_EXTENT_BYTES;
 }
 
 size_t
@@ -724,13 +739,23 @@ extents_give(Slab *slab, uint32_t first, uint32_t npages)
 		if (entry->used_pages > 0)
 			continue;
 		slab->free_extents++;
-		if (slab->ops == NULL || slab->free_extents <= SLAB_KEEP_EXTENTS ||
-			!slab->ops->release(slab->ops_arg, ext * SLAB_EXTENT_BYTES))
-			continue;
-		entry->is_backed = false;
-		slab->free_extents--;
-		slab->backed_extents--;
+		if (slab->free_extents > SLAB_KEEP_EXTENTS)
+			(void) extent_release(slab, ext);
 	}
+}
+
+static bool
+extent_release(Slab *slab, uint32_t ext)
+{
+	ExtentEntry *entry = &slab->extents[ext];
+
+	if (slab->ops == NULL ||
+		!slab->ops->release(slab->ops_arg, ext * SLAB_EXTENT_BYTES))
+		return false;
+	entry->is_backed = false;
+	slab->free_extents--;
+	slab->backed_extents--;
+	return true;
 }
 
 static bool

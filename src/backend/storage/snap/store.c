@@ -251,6 +251,12 @@ store_free(void *p, size_t size)
 }
 
 size_t
+store_trim(void)
+{
+	return slab == NULL ? 0 : slab_trim(slab);
+}
+
+size_t
 store_bytes_used(void)
 {
 	return slab == NULL ? 0 : slab_usage(slab).used_bytes;

@@ -54,6 +54,10 @@ static StorePinWord *own_pin_word;
 static uint32_t pin_depth;
 static const StoreVersion *pinned_version;
 
+/* what is held over turns of the event loop */
+static StorePinWord *own_hold_word;
+static StoreHold *holds;
+
 static StorePinWord *(*pin_word_get) (uint32_t i);
 static uint32_t npin_words;
 
@@ -69,6 +73,7 @@ static size_t retired_bytes;
 static RetiredBlock *draft_block;
 static uint32_t draft_index;
 
+static void show_oldest_hold(void);
 static uint64_t oldest_pinned_epoch(void);
 static void retired_push(const void *p, size_t size);
 static const Retired *retired_oldest(void);
@@ -106,7 +111,7 @@ store_pin(void)
 		elog_fatal("the store cannot be read: this process has no slot");
 
 	/* first, so that whoever sees the epoch finds its age, too */
-	atomic_store_explicit(&own_pin_word->since_ms, clock_monotonic_ms(),
+	atomic_store_explicit(&own_pin_word->since_ms, clock_coarse_ms(),
 						  memory_order_relaxed);
 	epoch = atomic_load(&store_header->epoch);
 	atomic_store(&own_pin_word->epoch, epoch);
@@ -124,6 +129,66 @@ store_unpin(void)
 		return;
 	pinned_version = NULL;
 	atomic_store_explicit(&own_pin_word->epoch, 0, memory_order_release);
+}
+
+/* ---- readers that take long ---- */
+
+void
+store_set_own_hold_word(StorePinWord *word)
+{
+	own_hold_word = word;
+	holds = NULL;
+}
+
+/*
+ * The word is set while the pin still protects the version, and the writer
+ * looks at the pin word first: if it finds that one empty, it finds this one
+ * set.
+ */
+const StoreVersion *
+store_hold(StoreHold *hold)
+{
+	hold->version = store_pin();
+	hold->epoch = atomic_load(&own_pin_word->epoch);
+	if (unlikely(own_hold_word == NULL))
+		elog_fatal("the store cannot be held: this process has no slot");
+	hold->next = holds;
+	holds = hold;
+	show_oldest_hold();
+	store_unpin();
+	return hold->version;
+}
+
+void
+store_release(StoreHold *hold)
+{
+	StoreHold **link = &holds;
+
+	if (hold->version == NULL)
+		return;
+	while (*link != hold)
+		link = &(*link)->next;
+	*link = hold->next;
+	hold->version = NULL;
+	show_oldest_hold();
+}
+
+/* Later holds are safe under an earlier epoch, too. */
+static void
+show_oldest_hold(void)
+{
+	uint64_t	oldest = 0;
+
+	for (const StoreHold *hold = holds; hold != NULL; hold = hold->next)
+	{
+		if (oldest == 0 || hold->epoch < oldest)
+			oldest = hold->epoch;
+	}
+	if (oldest == atomic_load(&own_hold_word->epoch))
+		return;
+	atomic_store_explicit(&own_hold_word->since_ms, clock_monotonic_ms(),
+						  memory_order_relaxed);
+	atomic_store(&own_hold_word->epoch, oldest);
 }
 
 /* ---- the writer ---- */
@@ -186,6 +251,12 @@ store_reclaim(void)
 		retired_pop();
 		piece = retired_oldest();
 	}
+	return retired_bytes;
+}
+
+size_t
+store_bytes_retired(void)
+{
 	return retired_bytes;
 }
 

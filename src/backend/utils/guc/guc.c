@@ -62,6 +62,10 @@ const GucEntry guc_entries[] = {
 	{.kind = GUC_KIND_IGNORED, .name = #name_, .text = text_},
 #define GUC_IGNORED_BOOL(name_, text_) \
 	{.kind = GUC_KIND_IGNORED_BOOL, .name = #name_, .text = text_},
+#define GUC_REFUSED(name_, text_) \
+	{.kind = GUC_KIND_REFUSED, .name = #name_, .text = text_},
+#define GUC_REFUSED_BOOL(name_, text_) \
+	{.kind = GUC_KIND_REFUSED_BOOL, .name = #name_, .text = text_},
 #define GUC_ALIAS(spelling, name_) \
 	{.kind = GUC_KIND_ALIAS, .name = #spelling, .text = #name_},
 #define GUC_GROUP(title) {.kind = GUC_KIND_GROUP, .name = "", .text = title},
@@ -189,6 +193,25 @@ guc_effective_quota(void)
 	if (guc_quota_backend_bytes == 0)
 		return DEFAULT_QUOTA_BYTES;
 	return guc_quota_backend_bytes;
+}
+
+bool
+guc_metrics_are_extensive(void)
+{
+	return strcmp(guc_metrics, "extensive") == 0;
+}
+
+int64_t
+guc_effective_auto_compaction_retention(void)
+{
+	int64_t		retention;
+
+	/* it has been checked */
+	if (!guc_parse_retention(guc_auto_compaction_retention,
+							 strcmp(guc_auto_compaction_mode, "revision") == 0,
+							 &retention))
+		return 0;
+	return retention;
 }
 
 int64_t

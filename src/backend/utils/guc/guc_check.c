@@ -32,6 +32,8 @@ static bool fail(GucDraft *draft, const GucValue *value, const char *fmt,...)
 static bool check_name(GucDraft *draft, const GucEntry *entry, GucValue *value);
 static bool check_listen_urls(GucDraft *draft, const GucEntry *entry,
 							  GucValue *value);
+static bool check_metrics_urls(GucDraft *draft, const GucEntry *entry,
+							   GucValue *value);
 static bool check_urls(GucDraft *draft, const GucEntry *entry, GucValue *value);
 static bool check_initial_cluster(GucDraft *draft, const GucEntry *entry,
 								  GucValue *value);
@@ -43,6 +45,8 @@ static bool check_auth_token(GucDraft *draft, const GucEntry *entry,
 							 GucValue *value);
 static bool check_log_level(GucDraft *draft, const GucEntry *entry,
 							GucValue *value);
+static bool check_metrics(GucDraft *draft, const GucEntry *entry,
+						  GucValue *value);
 static bool check_log_outputs(GucDraft *draft, const GucEntry *entry,
 							  GucValue *value);
 
@@ -53,6 +57,7 @@ static const struct
 }			value_checks[] = {
 	{&guc_name, check_name},
 	{&guc_listen_client_urls, check_listen_urls},
+	{&guc_listen_metrics_urls, check_metrics_urls},
 	{&guc_advertise_client_urls, check_urls},
 	{&guc_initial_advertise_peer_urls, check_urls},
 	{&guc_initial_cluster, check_initial_cluster},
@@ -61,10 +66,12 @@ static const struct
 	{&guc_tls_max_version, check_tls_version},
 	{&guc_auth_token, check_auth_token},
 	{&guc_log_level, check_log_level},
+	{&guc_metrics, check_metrics},
 	{&guc_log_outputs, check_log_outputs},
 };
 
 static bool check_timers(GucDraft *draft);
+static bool check_compaction(GucDraft *draft);
 static bool check_cluster(GucDraft *draft);
 static bool check_certificates(GucDraft *draft);
 static bool check_client_certificates(GucDraft *draft);
@@ -96,7 +103,7 @@ guc_check_value(GucDraft *draft, const GucEntry *entry)
 bool
 guc_check_together(GucDraft *draft)
 {
-	return check_timers(draft) && check_cluster(draft) &&
+	return check_timers(draft) && check_compaction(draft) && check_cluster(draft) &&
 		check_certificates(draft) && check_client_certificates(draft) &&
 		check_tls_versions(draft) && check_argon2(draft) && check_files(draft);
 }
@@ -140,6 +147,13 @@ check_listen_urls(GucDraft *draft, const GucEntry *entry, GucValue *value)
 	const char *problem = url_list_problem(draft->mcx, value->string, true);
 
 	return problem == NULL || fail(draft, value, "%s", problem);
+}
+
+static bool
+check_metrics_urls(GucDraft *draft, const GucEntry *entry, GucValue *value)
+{
+	return value->string[0] == '\0' ||
+		check_listen_urls(draft, entry, value);
 }
 
 static bool
@@ -214,6 +228,16 @@ check_auth_token(GucDraft *draft, const GucEntry *entry, GucValue *value)
 }
 
 static bool
+check_metrics(GucDraft *draft, const GucEntry *entry, GucValue *value)
+{
+	if (strcmp(value->string, "basic") == 0 ||
+		strcmp(value->string, "extensive") == 0)
+		return true;
+	return fail(draft, value, "must be basic or extensive, not \"%s\"",
+				value->string);
+}
+
+static bool
 check_log_level(GucDraft *draft, const GucEntry *entry, GucValue *value)
 {
 	static const char *const levels[] = {"debug", "info", "warning", "error"};
@@ -258,6 +282,25 @@ check_timers(GucDraft *draft)
 				election->integer, heartbeat->integer);
 }
 
+static bool
+check_compaction(GucDraft *draft)
+{
+	const GucValue *mode = VALUE(draft, auto_compaction_mode);
+	const GucValue *retention = VALUE(draft, auto_compaction_retention);
+	bool		by_revision = strcmp(mode->string, "revision") == 0;
+	int64_t		number;
+
+	if (!by_revision && strcmp(mode->string, "periodic") != 0)
+		return fail(draft, mode, "must be periodic or revision, not \"%s\"",
+					mode->string);
+	if (guc_parse_retention(retention->string, by_revision, &number) &&
+		number >= 0)
+		return true;
+	return fail(draft, retention, by_revision ? "\"%s\" is not a number of "
+				"revisions" : "\"%s\" is neither hours nor a duration",
+				retention->string);
+}
+
 /*
  * A member that was told of others and started alone would be a cluster of
  * its own beside theirs; so this is refused, not ignored.
@@ -298,6 +341,7 @@ check_certificates(GucDraft *draft)
 	const GucValue *cert = VALUE(draft, cert_file);
 	const GucValue *key = VALUE(draft, key_file);
 	const GucValue *listen = VALUE(draft, listen_client_urls);
+	const GucValue *metrics = VALUE(draft, listen_metrics_urls);
 	bool		has_cert = cert->string[0] != '\0';
 	bool		has_key = key->string[0] != '\0';
 
@@ -307,6 +351,9 @@ check_certificates(GucDraft *draft)
 		return fail(draft, key, "needs cert_file as well");
 	if (!has_cert && has_scheme(listen->string, "https://", "unixs://"))
 		return fail(draft, listen, "a URL with https or unixs needs cert_file "
+					"and key_file");
+	if (!has_cert && has_scheme(metrics->string, "https://", "unixs://"))
+		return fail(draft, metrics, "a URL with https or unixs needs cert_file "
 					"and key_file");
 	if (has_cert && !draft->is_reload &&
 		has_scheme(listen->string, "http://", "unix://"))

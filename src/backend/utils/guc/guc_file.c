@@ -255,10 +255,7 @@ take_setting(GucDraft *draft, const char *where, const config_setting_t *item,
 							  "mean \"%s\"?", where, name, closest);
 	}
 	if (entry->variable == NULL)
-	{
-		guc_warn_ignored(draft, entry, where);
-		return true;
-	}
+		return guc_pass_over(draft, entry, value_text(draft, item), where);
 	if (entry->variable == &guc_config_file)
 		return guc_draft_fail(draft, "%s: setting \"config_file\" cannot stand "
 							  "in the file itself", where);

@@ -24,6 +24,8 @@ typedef enum GucKind
 	/* the rest has no variable */
 	GUC_KIND_IGNORED,
 	GUC_KIND_IGNORED_BOOL,
+	GUC_KIND_REFUSED,
+	GUC_KIND_REFUSED_BOOL,
 	GUC_KIND_ALIAS,
 	GUC_KIND_GROUP
 } GucKind;
@@ -98,6 +100,9 @@ extern bool guc_draft_put(GucDraft *draft, const GucEntry *entry,
 
 /* ---- guc_parse.c: text to values ---- */
 extern bool guc_parse_bool(const char *text, bool *value);
+/* hours as a whole number or a duration, or a number of revisions */
+extern bool guc_parse_retention(const char *text, bool by_revision,
+								int64_t *retention);
 /* reason: why it is not a value of this setting */
 extern bool guc_parse_int(const GucEntry *entry, const char *text,
 						  int64_t *value, char *reason, size_t reason_size);
@@ -107,11 +112,12 @@ extern bool guc_read_command_line(GucDraft *draft, int argc,
 								  char *const *argv, GucCommand *command);
 extern bool guc_read_environment(GucDraft *draft);
 /*
- * A name that is in the list but has no variable: say so once (not again on
- * reload).
+ * A name that is in the list but has no variable: say that it is ignored, once
+ * (not again on reload), or refuse it.
  */
-extern void guc_warn_ignored(const GucDraft *draft, const GucEntry *entry,
-							 const char *where);
+extern bool guc_pass_over(GucDraft *draft, const GucEntry *entry,
+						  const char *value, const char *where);
+
 /* ---- guc_file.c ---- */
 /*
  * in_data_dir: it was looked for there without being named, so it may be

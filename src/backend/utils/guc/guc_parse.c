@@ -45,6 +45,9 @@ static const Unit size_units[] = {
 	{"TiB", INT64_C(1) << 40},
 };
 
+/* ten years: the compactor keeps a note for each six minutes */
+#define MAX_RETENTION_MS (INT64_C(10) * 365 * 24 * 3600000)
+
 /* fraction digits: a factor times ten to this power still fits */
 #define MAX_FRACTION_DIGITS 6
 
@@ -71,6 +74,28 @@ guc_parse_bool(const char *text, bool *value)
 		}
 	}
 	return false;
+}
+
+bool
+guc_parse_retention(const char *text, bool by_revision, int64_t *retention)
+{
+	static const GucEntry hours = {.kind = GUC_KIND_INT,.unit = "",
+	.max = MAX_RETENTION_MS / 3600000};
+	static const GucEntry revisions = {.kind = GUC_KIND_INT,.unit = "",
+	.max = INT64_MAX};
+	static const GucEntry duration = {.kind = GUC_KIND_INT,.unit = "ms",
+	.max = MAX_RETENTION_MS};
+	char		reason[256];
+
+	if (by_revision)
+		return guc_parse_int(&revisions, text, retention, reason,
+							 sizeof(reason));
+	if (guc_parse_int(&hours, text, retention, reason, sizeof(reason)))
+	{
+		*retention *= 3600000;
+		return true;
+	}
+	return guc_parse_int(&duration, text, retention, reason, sizeof(reason));
 }
 
 bool

@@ -40,6 +40,7 @@ static bool unknown_flag(GucDraft *draft, const char *arg, Bytes name);
 static bool read_variable(GucDraft *draft, const Prefix *prefix,
 						  const char *assignment);
 static bool is_not_a_setting(const char *name);
+static bool is_no_wish(const char *value);
 
 bool
 guc_read_command_line(GucDraft *draft, int argc, char *const *argv,
@@ -79,14 +80,29 @@ guc_read_environment(GucDraft *draft)
 	return true;
 }
 
-void
-guc_warn_ignored(const GucDraft *draft, const GucEntry *entry,
-				 const char *where)
+bool
+guc_pass_over(GucDraft *draft, const GucEntry *entry, const char *value,
+			  const char *where)
 {
+	if (entry->kind == GUC_KIND_REFUSED || entry->kind == GUC_KIND_REFUSED_BOOL)
+		return is_no_wish(value) ||
+			guc_draft_fail(draft, "%s: setting \"%s\" is refused: %s", where,
+						   entry->name, entry->text);
 	if (!draft->is_reload)
 		elog_write(LOG_LEVEL_WARNING, entry->text, NULL,
 				   "%s: setting \"%s\" is accepted and ignored", where,
 				   entry->name);
+	return true;
+}
+
+/* who says so asks for nothing; NULL is a value that makes no sense anyway */
+static bool
+is_no_wish(const char *value)
+{
+	bool		is_on;
+
+	return value != NULL && (value[0] == '\0' || strcmp(value, "off") == 0 ||
+							 (guc_parse_bool(value, &is_on) && !is_on));
 }
 
 /* one flag, and its value if that stands by itself; moves *i behind them */
@@ -123,7 +139,8 @@ read_flag(GucDraft *draft, int argc, char *const *argv, int *i,
 	if (value != NULL)
 		value++;
 	else if (entry->kind == GUC_KIND_BOOL ||
-			 entry->kind == GUC_KIND_IGNORED_BOOL)
+			 entry->kind == GUC_KIND_IGNORED_BOOL ||
+			 entry->kind == GUC_KIND_REFUSED_BOOL)
 		value = "true";
 	else if (*i < argc)
 		value = argv[(*i)++];
@@ -131,10 +148,7 @@ read_flag(GucDraft *draft, int argc, char *const *argv, int *i,
 		return guc_draft_fail(draft, "command line: flag \"%s\" needs a value",
 							  arg);
 	if (entry->variable == NULL)
-	{
-		guc_warn_ignored(draft, entry, "command line");
-		return true;
-	}
+		return guc_pass_over(draft, entry, value, "command line");
 	return guc_draft_put(draft, entry, value, GUC_SOURCE_COMMAND_LINE,
 						 "command line");
 }
@@ -194,10 +208,7 @@ read_variable(GucDraft *draft, const Prefix *prefix, const char *assignment)
 	}
 	variable = mcx_printf(draft->mcx, "environment variable %s", variable);
 	if (entry->variable == NULL)
-	{
-		guc_warn_ignored(draft, entry, variable);
-		return true;
-	}
+		return guc_pass_over(draft, entry, equals + 1, variable);
 	return guc_draft_put(draft, entry, equals + 1, prefix->source, variable);
 }
 

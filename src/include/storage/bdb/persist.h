@@ -31,6 +31,8 @@ typedef struct PersistOptions
 	uint32_t	checkpoint_interval_ms;
 	/* Thread: persist.  State up to index is durable in the tables. */
 	void		(*on_durable) (void *arg, uint64_t index, uint64_t term);
+	/* Thread: persist.  See persist_defragment(); may be NULL. */
+	void		(*on_defragmented) (void *arg, uint64_t ticket);
 	void	   *arg;
 } PersistOptions;
 
@@ -54,6 +56,15 @@ extern void persist_initialise(const TableOps *ops, const char *dir,
 							   const PersistMeta *meta);
 
 /*
+ * The same, with other records than the first: fill puts them, in transactions
+ * of its own, and returns 0 or the code of what failed.
+ */
+typedef int (*PersistFillFn) (void *arg, const TableOps *ops, TableEnv *env);
+extern void persist_initialise_filled(const TableOps *ops, const char *dir,
+									  const PersistMeta *meta,
+									  PersistFillFn fill, void *arg);
+
+/*
  * Open, recover, load everything into the draft, publish.  FATAL with table,
  * key and what to do if a record or page is not sound: it never widens a
  * right.  *options is copied; what it points to must stay.  meta need not be
@@ -74,6 +85,13 @@ extern void persist_submit(uint64_t applied_index, uint64_t applied_term,
 						   int64_t kv_revision, int64_t compacted_revision);
 /* configuration applied at an index (member changes) */
 extern void persist_configuration(Bytes encoded, uint64_t index);
+
+/*
+ * Give back the space that removed records left in the tables, bit by bit
+ * between batches.  Any thread.  Returns a ticket: on_defragmented is told it,
+ * or a later one, when that is done and checkpointed.
+ */
+extern uint64_t persist_defragment(void);
 
 /*
  * Stop: write what was submitted, checkpoint (on_durable is called), close.

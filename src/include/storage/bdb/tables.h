@@ -13,9 +13,9 @@
  *	authUsers  user name                    user_encode()
  *	authRoles  role name                    role_encode()
  *	key        mod revision u64be, sub u32be  kvrecord.h
- *	lease      lease id u64be               (later)
+ *	lease      lease id u64be               lease_encode()
  *	member     member id u64be              memberrecord, member/member.h
- *	alarm      member id u64be, type u32be  (later)
+ *	alarm      member id u64be, type u32be  version
  *	meta       "format", "clusterId", "memberId", "appliedIndex",
  *	           "appliedTerm", "kvRevision", "compactedRevision",
  *	           "configuration", "configurationIndex":
@@ -70,6 +70,13 @@ typedef struct TableOps
 	int			(*commit) (TableEnv *env);	/* DB_TXN_NOSYNC */
 	void		(*abort) (TableEnv *env);
 	int			(*checkpoint) (TableEnv *env);	/* durable when it returns */
+
+	/*
+	 * Move records together and give the file's free end back: some thousand
+	 * records from *from on, in a transaction of its own.  *from becomes where
+	 * to go on, and empty at the end.
+	 */
+	int			(*compact) (TableEnv *env, TableId table, Buf *from);
 	/* value is copied into out (without transaction, before the first write) */
 	int			(*get) (TableEnv *env, TableId table, Bytes key, Buf *out,
 						bool *found);

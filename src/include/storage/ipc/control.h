@@ -50,17 +50,32 @@ typedef struct ProcSlot
 
 	/* atomic: owner writes, raft worker reads */
 	StorePinWord pin;
+	StorePinWord hold;			/* of store_hold() */
 
 	/* atomic: the owner wrote a wakeup request; see ring.h */
 	_Atomic uint32_t completions_armed;
 
+	/*
+	 * atomic: what the raft worker tells the owner about its watches, and how
+	 * far these have read; see watch/registry.h
+	 */
+	_Atomic uint64_t watch_from;
+	_Atomic uint64_t watch_read;
+
 	/* written by the owner; a torn read only shows in the activity view */
 	int64_t		started_ms;		/* CLOCK_REALTIME */
 	_Atomic uint32_t nstreams;
+	_Atomic uint32_t nwatches;
 	_Atomic uint16_t current_rpc;	/* RpcId, 0 = none */
 	_Atomic uint16_t wait;		/* WaitName */
 	char		user[SLOT_USER_BYTES];	/* cut, NUL-terminated */
 	char		peer[SLOT_PEER_BYTES];
+
+	/*
+	 * atomic: may submit as the server itself (auxiliary processes); set by the
+	 * postmaster before the fork
+	 */
+	_Atomic bool is_internal;
 
 	/*
 	 * atomic: hash jobs of this process that wait or run; counted by the owner,
@@ -92,6 +107,9 @@ extern const ControlSizes *control_sizes(void);
  */
 extern int	control_claim_slot(void);
 
+/* the slot just claimed is for an auxiliary process */
+extern void control_mark_internal(int slot);
+
 /*
  * A child is gone (waited for, so that no thread of it runs): clear its pin,
  * empty its rings, give back its hash slots, and free the slot.  Postmaster
@@ -114,6 +132,8 @@ extern ProcSlot *control_slot(int slot);
 extern ProcSlot *control_self(void);	/* NULL before attach */
 extern void control_set_user(const char *user);
 extern void control_set_peer(const char *peer);
+/* watches of this process: so many more, or fewer */
+extern void control_note_watches(int change);
 
 /* reload: the postmaster counts up, everybody compares with what he loaded */
 extern uint64_t control_reload_generation(void);
@@ -128,10 +148,56 @@ typedef enum CounterId
 	COUNTER_COUNT
 } CounterId;
 
+/*
+ * One relaxed atomic addition, in the shard of the own slot: backends on other
+ * processors write other cache lines.
+ */
 extern void counter_add(CounterId id, uint64_t n);
 extern uint64_t counter_get(CounterId id);
 extern const char *counter_name(CounterId id);
 extern const char *counter_help(CounterId id);
+
+/*
+ * Counters without names, sharded likewise, for a module that has many and
+ * numbers them itself: dispatch/rpcstats.c.
+ */
+#define STAT_CELLS 4096
+extern void stat_add(uint32_t cell, uint64_t n);
+extern uint64_t stat_get(uint32_t cell);
+
+/* ---- histograms: one line each in histogramlist.h ---- */
+typedef enum HistogramId
+{
+#define HISTOGRAM(symbol, name, first_us, buckets, help) symbol,
+#include "storage/ipc/histogramlist.h"
+#undef HISTOGRAM
+	HISTOGRAM_COUNT
+} HistogramId;
+
+#define HISTOGRAM_MAX_BUCKETS 20
+
+typedef struct HistogramInfo
+{
+	const char *name;
+	const char *help;
+	uint64_t	first_us;		/* bound of the first bucket */
+	uint32_t	nbuckets;		/* without the one that has no bound */
+} HistogramInfo;
+
+/* counts are of each bucket alone; the last has no bound */
+typedef struct HistogramValues
+{
+	uint64_t	counts[HISTOGRAM_MAX_BUCKETS + 1];
+	uint64_t	sum_us;
+} HistogramValues;
+
+/* two relaxed atomic additions */
+extern void histogram_observe(HistogramId id, int64_t us);
+extern void histogram_get(HistogramId id, HistogramValues *values);
+extern const HistogramInfo *histogram_info(HistogramId id);
+/* which bucket: for histograms kept elsewhere */
+extern uint32_t histogram_bucket(uint64_t first_us, uint32_t nbuckets,
+								 uint64_t us);
 
 /* memory of a subsystem (see subsystemlist.h), by its position */
 typedef enum SubsystemId

@@ -36,7 +36,13 @@ typedef enum SubmitKind
 	SUBMIT_LOGOP = 1,			/* payload: an encoded LogOp; replicate it */
 	SUBMIT_READ = 2,			/* no payload: answer when a linearizable read
 								 * may be served from the published version */
-	SUBMIT_CLUSTER = 3			/* member change, transfer: raft/worker.h */
+	SUBMIT_CLUSTER = 3,			/* member change, transfer: raft/worker.h */
+	SUBMIT_LEASE_RENEW = 4,		/* payload: lease/renewal.h; no log entry */
+	SUBMIT_WATCH = 5,			/* ranges that it watches: watch/registry.h; any
+								 * member, answered by the apply thread */
+	SUBMIT_DEFRAGMENT = 6		/* no payload: answered at once, with a ticket
+								 * as count; RaftStatus.defragmented tells when
+								 * it is done */
 } SubmitKind;
 
 typedef struct Submission
@@ -99,7 +105,10 @@ extern bool ring_submit(SubmitKind kind, uint64_t request_id, Bytes payload);
  */
 extern bool ring_completion_next(Completion *completion);
 extern void ring_completion_done(void);
-/* before sleeping: true if the loop may sleep, false if something came in */
+/*
+ * Before sleeping: true if the loop may sleep, false if something came in
+ * (ProcSlot.watch_from included).
+ */
 extern bool ring_arm_completions(void);
 
 /* ---- raft worker side (consensus thread unless said otherwise) ---- */
@@ -130,6 +139,8 @@ extern bool ring_arm_submissions(void);
 extern void ring_complete(uint32_t slot, uint64_t generation,
 						  const Completion *completion);
 extern void ring_flush_completions(void);
+/* wake this backend with the next flush, though nothing is posted for it */
+extern void ring_notify(uint32_t slot);
 extern void ring_collect_bodies(void);	/* Thread: apply */
 
 #endif							/* STORAGE_IPC_RING_H */

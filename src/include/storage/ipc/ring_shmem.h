@@ -27,7 +27,7 @@
 
 #define RING_RECORD_ALIGN 16
 #define RING_KIND_WRAP 0x57524150	/* skip to the front; internal SubmitKind */
-#define RING_KIND_LAST SUBMIT_CLUSTER
+#define RING_KIND_LAST SUBMIT_DEFRAGMENT
 
 /*
  * In an empty ring the producer starts at the front again once it has come

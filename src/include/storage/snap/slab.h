@@ -68,6 +68,9 @@ extern void *slab_alloc(Slab *slab, size_t size);
  */
 extern const char *slab_free(Slab *slab, void *p, size_t size);
 
+/* release all extents that are wholly free; how many bytes that gave back */
+extern size_t slab_trim(Slab *slab);
+
 /* the size that a piece of this size really takes */
 extern size_t slab_rounded_bytes(size_t size);
 

@@ -30,6 +30,15 @@
 
 /* ---- the published state ---- */
 
+/* all versions in order, for watchers; see mvcc/vlog.h */
+typedef struct VersionLog
+{
+	struct VlogDirectory *directory;	/* NULL: nothing was ever in it */
+	uint64_t	first;			/* positions [first, end) may be read */
+	uint64_t	end;
+	int64_t		kept_revision;	/* entries of this one and later are there */
+} VersionLog;
+
 typedef struct StoreVersion
 {
 	uint64_t	number;			/* draft counter; also the stamp of new nodes */
@@ -38,6 +47,7 @@ typedef struct StoreVersion
 	CowTree		keys;
 	int64_t		kv_revision;	/* 1 in a fresh store */
 	int64_t		compacted_revision;	/* 0: never compacted; see mvcc.h */
+	VersionLog	log;
 
 	/* auth state: UserEntry, RoleEntry (auth/authstate.h) */
 	CowTree		users;
@@ -56,6 +66,16 @@ typedef struct StoreVersion
 } StoreVersion;
 
 /*
+ * Changes whenever it may have changed who may do what: enabling auth does not
+ * move the auth revision, disabling it does.
+ */
+static inline uint64_t
+store_auth_stamp(const StoreVersion *v)
+{
+	return v->auth_enabled ? v->auth_revision : 0;
+}
+
+/*
  * What the raft worker tells everybody about itself; in store memory, so
  * read-only elsewhere.  Each field is an atomic of its own: a reader may see
  * a new term with the old leader for a moment, which every client of a
@@ -70,6 +90,12 @@ typedef struct RaftStatus
 	_Atomic uint64_t commit_index;
 	_Atomic uint64_t last_index;
 	_Atomic uint64_t db_size_bytes; /* Berkeley DB files on disk */
+	_Atomic int64_t removed_revision;	/* what compaction up to here made
+										 * unreachable is gone */
+	/* positions before this one in the version log: watchers have been told */
+	_Atomic uint64_t watch_notified;
+	_Atomic uint64_t watch_ranges;	/* registered by backends */
+	_Atomic uint64_t defragmented;	/* ticket of the last that is done */
 	_Atomic bool is_learner;
 
 	/*
@@ -133,6 +159,26 @@ extern void store_set_own_pin_word(StorePinWord *word);
 extern const StoreVersion *store_pin(void);
 extern void store_unpin(void);
 
+/*
+ * A version that is read bit by bit over many turns of the event loop, while
+ * other requests of the process pin newer ones in between.  The holds of a
+ * process share one word, which has the epoch of the oldest; it must come
+ * behind the process's pin word in the order in which the writer looks at them,
+ * because a hold takes over from a pin.  Store words are looked at without a lock, so
+ * only the thread that pins may hold and release.
+ */
+typedef struct StoreHold
+{
+	const StoreVersion *version;	/* NULL: not held */
+	uint64_t	epoch;
+	struct StoreHold *next;
+} StoreHold;
+
+extern void store_set_own_hold_word(StorePinWord *word);
+extern const StoreVersion *store_hold(StoreHold *hold);
+/* harmless if it is not held */
+extern void store_release(StoreHold *hold);
+
 /* ---- the writer (apply thread, or the loader before it) ---- */
 
 /* the draft: a copy of the published version that may be changed */
@@ -161,6 +207,9 @@ extern void store_retire(const void *p, size_t size);
 #define STORE_RECLAIM_MAX 65536
 extern size_t store_reclaim(void);
 
+/* bytes that wait to be reclaimed; costs nothing to ask */
+extern size_t store_bytes_retired(void);
+
 /*
  * An epoch that has passed once store_epoch_passed() says so: every reader
  * that was pinned when it was taken has moved on.  For cutting version chains
@@ -170,6 +219,9 @@ extern size_t store_reclaim(void);
  */
 extern uint64_t store_epoch_mark(void);
 extern bool store_epoch_passed(uint64_t mark);
+
+/* give all memory back to the system that holds nothing; how much that was */
+extern size_t store_trim(void);
 
 /*
  * Bytes in pieces given out (rounded up to what they take, retired ones

@@ -1,0 +1,149 @@
+#!/usr/bin/python3
+"""Many watches on a connection; a client that does not read; a backend that is killed."""
+import os
+import signal
+import sys
+import time
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import claviger
+import rawhttp2
+import watching
+from watching import E, KV
+
+TAP = claviger.Tap()
+MANY = 10000
+
+
+def put(client, key, value=b'v'):
+    return client.call(KV + 'Put', E.PutRequest(key=key, value=value), E.PutResponse).header.revision
+
+
+def rss_kb(pid):
+    """Private memory: what it shares (the store) is everybody's."""
+    total = 0
+    for line in open('/proc/%d/smaps_rollup' % pid):
+        if line.startswith(('Private_Dirty:', 'Private_Clean:')):
+            total += int(line.split()[1])
+    return total
+
+
+def ranges(server):
+    text = urllib.request.urlopen(server.url + '/metrics', timeout=10).read().decode()
+    return int(next(line.split()[1] for line in text.split('\n') if line.startswith('claviger_watch_ranges ')))
+
+
+def wait_for(what, seconds=20):
+    end = time.time() + seconds * claviger.SLOW
+    while time.time() < end:
+        if what():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def new_backends(server, before):
+    return [pid for pid in claviger.children(server) if pid not in before]
+
+
+def test_many(server, client):
+    before = claviger.children(server)
+    watcher = claviger.Client(server)
+    stream = watching.Stream(watcher)
+    start = time.time()
+    for i in range(MANY):
+        stream.send(create_request=E.WatchCreateRequest(key=b'many/%05d' % i))
+    ids = [stream.get().watch_id for _ in range(MANY)]
+    TAP.equal(ids, list(range(MANY)), '%d watches on one stream' % MANY)
+    TAP.ok(wait_for(lambda: ranges(server) == MANY), 'are registered', str(ranges(server)))
+    backend = new_backends(server, before)[0]
+    TAP.ok(rss_kb(backend) < 40000, 'and cost their backend little', '%d kB' % rss_kb(backend))
+    for i in range(0, MANY, 1000):
+        rev = put(client, b'many/%05d' % i)
+        answer = stream.get()
+        if not TAP.ok(answer.watch_id == i and answer.events[0].kv.mod_revision == rev, 'number %d is told' % i):
+            break
+    # all on one key, besides
+    for i in range(1000):
+        stream.send(create_request=E.WatchCreateRequest(key=b'hot'))
+    for i in range(1000):
+        stream.get()
+    rev = put(client, b'hot')
+    told = {stream.get().watch_id for _ in range(1000)}
+    TAP.equal(len(told), 1000, 'a thousand on one key are all told')
+    stream.send(progress_request=E.WatchProgressRequest())
+    TAP.equal(stream.get().header.revision, rev, 'and the stream knows that it is through')
+    stream.close()
+    watcher.close()
+    TAP.ok(wait_for(lambda: ranges(server) == 0), 'nothing is left when they go', str(ranges(server)))
+
+
+def test_stalled(server, client):
+    """One client that does not read its socket, one that reads and gives no window."""
+    create = E.WatchRequest(create_request=E.WatchCreateRequest(key=b's/', range_end=b's0')).SerializeToString()
+    stalled = [rawhttp2.Wire(server, receive_buffer=4096), rawhttp2.Wire(server)]
+    for wire in stalled:
+        wire.send(rawhttp2.frame(rawhttp2.HEADERS, rawhttp2.END_HEADERS, 1,
+                                 rawhttp2.request_head(b'/etcdserverpb.Watch/Watch')) +
+                  rawhttp2.frame(rawhttp2.DATA, 0, 1, rawhttp2.message(create)), read=False)
+    good_client = claviger.Client(server)
+    good = watching.Stream(good_client)
+    good.create(key=b's/', range_end=b's0')
+    TAP.ok(wait_for(lambda: ranges(server) == 3), 'two stalled watchers and one that reads', str(ranges(server)))
+    kilobyte = b'x' * 1024
+    for i in range(1000):
+        client.call(KV + 'Txn', E.TxnRequest(success=[
+            E.RequestOp(request_put=E.PutRequest(key=b's/%d' % j, value=kilobyte)) for j in range(20)]), E.TxnResponse)
+        if i % 100 == 0:
+            stalled[1].receive(0.01)
+    last = put(client, b's/end')
+    seen = 0
+    end = time.time() + 30 * claviger.SLOW
+    while seen < last and time.time() < end:
+        answer = good.get(1)
+        if answer is not None and answer.events:
+            seen = answer.events[-1].kv.mod_revision
+    TAP.equal(seen, last, 'who reads is told everything meanwhile')
+    # 20 MB have passed
+    TAP.ok(all(rss_kb(wire.pid) < 8000 for wire in stalled), 'the stalled ones hold a bounded amount of memory',
+           str([rss_kb(wire.pid) for wire in stalled]))
+    # a compaction does not wait for him for long
+    start = time.time()
+    client.call(KV + 'Compact', E.CompactionRequest(revision=last, physical=True), E.CompactionResponse)
+    TAP.ok(time.time() - start < 8 * claviger.SLOW, 'a compaction does not wait for them', '%.1f s' % (time.time() - start))
+    TAP.equal(put(client, b's/end'), last + 1, 'and the server serves on')
+    for wire in stalled:
+        wire.close()
+    good.close()
+    good_client.close()
+
+
+def test_kill(server, client):
+    before = claviger.children(server)
+    victim = claviger.Client(server)
+    stream = watching.Stream(victim)
+    for i in range(100):
+        stream.create(key=b'kill/%d' % i, range_end=b'\0')
+    TAP.ok(wait_for(lambda: ranges(server) == 100), 'a hundred ranges are registered', str(ranges(server)))
+    backend = new_backends(server, before)[0]
+    os.kill(backend, signal.SIGKILL)
+    TAP.ok(stream.ended(10) is not None, 'a backend is killed, its stream ends')
+    TAP.ok(wait_for(lambda: ranges(server) == 0), 'and leaves nothing registered', str(ranges(server)))
+    TAP.ok(put(client, b'kill/5') > 0, 'the others go on')
+    stream.close()
+    victim.close()
+
+
+def main():
+    server = claviger.Server().start()
+    client = claviger.Client(server)
+    put(client, b'begin')
+    for test in (test_many, test_stalled, test_kill):
+        test(server, client)
+    client.close()
+    TAP.equal(server.stop(), 0, 'the server stops')
+    TAP.done()
+
+
+main()

@@ -1,0 +1,121 @@
+#!/usr/bin/python3
+"""Automatic compaction in both modes; physical compaction; the compactor's
+death."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import claviger
+import grpc
+from claviger import error_of
+
+E = claviger.load_protos()['etcdserverpb']
+TAP = claviger.Tap()
+KV, MA = 'etcdserverpb.KV/', 'etcdserverpb.Maintenance/'
+COMPACTED = (grpc.StatusCode.OUT_OF_RANGE, 'etcdserver: mvcc: required revision has been compacted')
+
+
+class World:
+    def __init__(self, *args):
+        self.server = claviger.Server(args=args).start()
+        self.client = claviger.Client(self.server)
+
+    def put(self, key=b'k', value=b'v'):
+        return self.client.call(KV + 'Put', E.PutRequest(key=key, value=value), E.PutResponse).header.revision
+
+    def compacted(self):
+        return self.client.call(MA + 'HashKV', E.HashKVRequest(), E.HashKVResponse).compact_revision
+
+    def wait_compacted(self, revision, seconds):
+        end = time.time() + seconds * claviger.SLOW
+        while time.time() < end and self.compacted() < revision:
+            time.sleep(0.05)
+        return self.compacted()
+
+    def stop(self):
+        self.client.close()
+        TAP.equal(self.server.stop(), 0, 'stops in order')
+
+
+def test_revision():
+    world = World('--auto-compaction-mode=revision', '--auto-compaction-retention=10',
+                  '--auto-compaction-interval=300ms')
+    for _ in range(30):
+        last = world.put()
+    TAP.equal(world.wait_compacted(last - 10, 10), last - 10, 'mode revision leaves ten revisions')
+    time.sleep(0.7)
+    TAP.equal(world.compacted(), last - 10, 'and compacts no further while nothing changes')
+    TAP.equal(error_of(lambda: world.client.call(KV + 'Range', E.RangeRequest(key=b'k', revision=last - 11),
+                                                 E.RangeResponse)), COMPACTED, 'what is older cannot be read')
+
+    killed = claviger.auxiliary(world.server, 'compactor')
+    TAP.ok(killed, 'the compactor is a process of its own')
+    os.kill(killed, signal.SIGKILL)
+    for _ in range(30):
+        last = world.put()
+    TAP.equal(world.wait_compacted(last - 10, 15), last - 10, 'it is started again when it dies')
+    TAP.ok(claviger.auxiliary(world.server, 'compactor') not in (None, killed), 'as another process')
+
+    world.client.close()
+    world.server.kill9()
+    world.server.start()
+    world.client = claviger.Client(world.server)
+    for _ in range(30):
+        last = world.put()
+    TAP.equal(world.wait_compacted(last - 10, 15), last - 10, 'and goes on after a crash of all')
+    world.stop()
+
+
+def test_periodic():
+    world = World('--auto-compaction-retention=1s')
+    began = time.time()
+    for _ in range(10):
+        early = world.put()
+    first = time.time()
+    while world.compacted() < early and time.time() < began + 20 * claviger.SLOW:
+        world.put()
+        time.sleep(0.02)
+    took = time.time() - first
+    TAP.ok(world.compacted() >= early, 'mode periodic compacts what is old')
+    TAP.ok(took > 0.7, 'not before the retention has passed', took)
+    recent = world.put()
+    TAP.ok(world.compacted() < recent, 'and leaves what is young')
+    TAP.equal(world.wait_compacted(recent, 10), recent, 'until that is old')
+    world.stop()
+
+
+def test_off():
+    world = World()
+    for _ in range(20):
+        last = world.put()
+    time.sleep(0.5)
+    TAP.equal(world.compacted(), -1, 'without the setting nothing is compacted')
+
+    # what physical waits for
+    values = 2000
+    for i in range(values):
+        last = world.put(b'big', b'x' * 1000)
+    status = lambda: world.client.call(MA + 'Status', E.StatusRequest(), E.StatusResponse)
+    before = status().dbSizeInUse
+    world.client.call(KV + 'Compact', E.CompactionRequest(revision=last, physical=True), E.CompactionResponse)
+    after = status().dbSizeInUse
+    TAP.ok(before > values * 1000 and after < 100000, 'physical compaction has freed it when it answers',
+           (before, after))
+    done = subprocess.run(['etcdctl', '--endpoints', world.server.endpoint, 'compaction', '--physical',
+                           str(world.put())], env=dict(os.environ, ETCDCTL_API='3'), stdout=subprocess.PIPE,
+                          timeout=20 * claviger.SLOW, universal_newlines=True)
+    TAP.ok(done.stdout.startswith('compacted revision'), 'etcdctl compaction --physical', done.stdout)
+    world.stop()
+
+
+def main():
+    test_revision()
+    test_periodic()
+    test_off()
+    TAP.done()
+
+
+main()
