@@ -1126,18 +1126,22 @@ run_submit_payload_1(void)
 	pause_here();
 }
 
-static void *
-change_hands(void *arg)
+/* a worker that stops in the middle of its first copy */
+static void
+run_worker_that_stops(uint64_t successor)
 {
-	Backend    *backend = arg;
+	uint32_t	slot;
+	uint64_t	generation;
+	Submission	sub;
 
-	/* the worker sleeps in the middle of its copy meanwhile */
-	nanosleep(&(struct timespec) {.tv_nsec = 50000000}, NULL);
-	kill(backend->pid, SIGKILL);
-	end_backend(backend);
-	*backend = start_backend(run_submit_payload_2);
-	wait_paused(backend);
-	return NULL;
+	setenv("CLAVIGER_INJECT", "ring-copying@1=stop", 1);
+	injection_reload();
+	CHECK(ring_submission_next(&slot, &generation, &sub));
+	CHECK(generation == successor);
+	CHECK(sub.request_id == 2);
+	CHECK(sub.payload.len == 64);
+	for (int i = 0; i < 64; i++)
+		CHECK(sub.payload.data[i] == '2');
 }
 
 /* header of the dead owner, payload of the successor: nobody may see that */
@@ -1145,29 +1149,32 @@ static void
 test_slot_changes_hands_under_the_copying_worker(void **state)
 {
 	Backend		backend;
-	pthread_t	postmaster;
-	uint32_t	slot;
-	uint64_t	generation;
-	Submission	sub;
+	pid_t		worker;
+	int			status;
 
 	/* a slot that has been used, so that the successor has the same one */
 	for (int i = 1; i < NSLOTS; i++)
 		assert_int_equal(control_claim_slot(), i - 1);
 	backend = start_backend(run_submit_payload_1);
 	wait_paused(&backend);
-	setenv("CLAVIGER_INJECT", "ring-copying@1=sleep:400", 1);
-	injection_reload();
-	assert_int_equal(pthread_create(&postmaster, NULL, change_hands, &backend),
-					 0);
-	assert_true(ring_submission_next(&slot, &generation, &sub));
-	pthread_join(postmaster, NULL);
-	unsetenv("CLAVIGER_INJECT");
-	injection_reload();
-	assert_int_equal(generation, backend.generation);
-	assert_int_equal(sub.request_id, 2);
-	assert_int_equal(sub.payload.len, 64);
-	for (int i = 0; i < 64; i++)
-		assert_int_equal(sub.payload.data[i], '2');
+	worker = fork();
+	assert_true(worker >= 0);
+	if (worker == 0)
+	{
+		alarm(DEADLINE_MS / 1000);
+		run_worker_that_stops(backend.generation + 2);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(worker, &status, WUNTRACED), worker);
+	assert_true(WIFSTOPPED(status));
+	kill(backend.pid, SIGKILL);
+	end_backend(&backend);
+	backend = start_backend(run_submit_payload_2);
+	wait_paused(&backend);
+	kill(worker, SIGCONT);
+	assert_int_equal(waitpid(worker, &status, 0), worker);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
 	let_on(&backend);
 	assert_ended_well(&backend);
 }
