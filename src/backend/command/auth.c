@@ -20,6 +20,7 @@
 #include "auth/authstate.h"
 #include "command/answer.h"
 #include "command/command.h"
+#include "command/pbbytes.h"
 #include "command/secret.h"
 #include "dispatch/dispatch.h"
 
@@ -58,12 +59,6 @@ static ErrCode role_list_answer(Request *req, const StoreVersion *v);
 static void put_names(Buf *out, unsigned field, const CowTree *tree);
 static void put_permission(Buf *out, MemContext *mcx, uint32_t perm_type,
 						   const KeyRange *range);
-
-static inline Bytes
-pb_bytes(ProtobufCBinaryData data)
-{
-	return bytes_make(data.data, data.len);
-}
 
 /* ---- on and off ---- */
 

@@ -18,6 +18,7 @@
 #include "command/answer.h"
 #include "command/command.h"
 #include "command/contend.h"
+#include "command/pbbytes.h"
 #include "dispatch/dispatch.h"
 #include "mvcc/mvcc.h"
 #include "watch/watch.h"
@@ -70,12 +71,6 @@ static const WatchOps observe_ops = {
 	.events = observe_events,
 	.ended = observe_ended,
 };
-
-static inline Bytes
-pb_bytes(ProtobufCBinaryData data)
-{
-	return bytes_make(data.data, data.len);
-}
 
 /* ---- becoming leader, and being it ---- */
 

@@ -10,6 +10,7 @@
 
 /* this layer and below */
 #include "command/kvrequest.h"
+#include "command/pbbytes.h"
 
 #define HAS_ARM(compare, arm) \
 	((compare)->target_union_case == ETCDSERVERPB__COMPARE__TARGET_UNION_##arm)
@@ -28,12 +29,6 @@ static ErrCode convert_branch(Etcdserverpb__RequestOp **messages, size_t n,
 static ErrCode convert_op(const Etcdserverpb__RequestOp *message,
 						  uint64_t max_ops, unsigned depth, MemContext *mcx,
 						  KvOp *op);
-
-static inline Bytes
-pb_bytes(ProtobufCBinaryData data)
-{
-	return bytes_make(data.data, data.len);
-}
 
 ErrCode
 kvrequest_range(const Etcdserverpb__RangeRequest *message, RangeOp *op)

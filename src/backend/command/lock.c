@@ -13,18 +13,13 @@
 /* this layer and below */
 #include "command/command.h"
 #include "command/contend.h"
+#include "command/pbbytes.h"
 #include "dispatch/dispatch.h"
 
 #define LOCK_KEY 2
 
 static void locked(Request *req, const StoreVersion *v, const KvVersion *own);
 static ReqResult on_unlocked(Request *req, const Completion *done);
-
-static inline Bytes
-pb_bytes(ProtobufCBinaryData data)
-{
-	return bytes_make(data.data, data.len);
-}
 
 /* Who has the lock already, by the same lease, gets it again. */
 ReqResult

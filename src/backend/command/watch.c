@@ -32,7 +32,10 @@
 
 /* this layer and below */
 #include "command/command.h"
+#include "command/pbbytes.h"
+#include "dispatch/arrival.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/rpcstats.h"
 #include "mvcc/mvcc.h"
 #include "mvcc/vlog.h"
 #include "storage/ipc/control.h"
@@ -40,8 +43,6 @@
 
 /* watches of one connection: keys and what we keep beside them */
 #define WATCHES_MAX_BYTES ((size_t) 64 * 1024 * 1024)
-/* etcd's allowance over max_request_bytes, for a fragment */
-#define FRAGMENT_OVERHEAD_BYTES (512 * 1024)
 #define FIRST_BUCKETS 16
 /* the same events for one more watch: so many may be kept encoded */
 #define SAME_EVENTS 64
@@ -233,7 +234,7 @@ create(WatchStream *stream, const Etcdserverpb__WatchCreateRequest *ask)
 {
 	static const uint8_t zero[1] = {0};
 	Request    *req = stream->req;
-	Bytes		key = bytes_make(ask->key.data, ask->key.len);
+	Bytes		key = pb_bytes(ask->key);
 	KeyRange	range;
 	const StoreVersion *v = store_pin();
 	const char *reason;
@@ -242,8 +243,7 @@ create(WatchStream *stream, const Etcdserverpb__WatchCreateRequest *ask)
 
 	if (key.len == 0)
 		key = bytes_make(zero, sizeof(zero));
-	range = keyrange_make(key, bytes_make(ask->range_end.data,
-										  ask->range_end.len));
+	range = keyrange_make(key, pb_bytes(ask->range_end));
 	reason = judge(stream, v, ask, &range);
 	if (reason != NULL)
 	{
@@ -525,8 +525,7 @@ send_events(StreamWatch *sw, const StoreVersion *v,
 {
 	static Buf	fields;
 	Request    *req = sw->stream->req;
-	size_t		limit = (size_t) guc_max_request_bytes +
-		FRAGMENT_OVERHEAD_BYTES;
+	size_t		limit = arrival_max_bytes();
 	Bytes		same = same_events(sw, v, kvs, n);
 	size_t		head;
 	size_t		before;
@@ -768,26 +767,9 @@ static const char *
 reason_of(WatchStream *stream, ErrCode error)
 {
 	static char text[256];
-	const char *name = "Unknown";
+	const ErrInfo *info = err_info(error);
 
-	switch (err_info(error)->grpc_code)
-	{
-		case 3:
-			name = "InvalidArgument";
-			break;
-		case 7:
-			name = "PermissionDenied";
-			break;
-		case 8:
-			name = "ResourceExhausted";
-			break;
-		case 16:
-			name = "Unauthenticated";
-			break;
-		default:
-			break;
-	}
-	snprintf(text, sizeof(text), "rpc error: code = %s desc = %s", name,
-			 err_info(error)->text);
+	snprintf(text, sizeof(text), "rpc error: code = %s desc = %s",
+			 rpcstats_code_name(info->grpc_code), info->text);
 	return text;
 }

@@ -24,6 +24,7 @@
 #include "utils/guc.h"
 
 /* this layer and below */
+#include "dispatch/arrival.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/metadata.h"
 #include "dispatch/status.h"
@@ -32,8 +33,6 @@
 #include "gateway/json.h"
 #include "gateway/jsonsplit.h"
 
-/* etcd's allowance over max_request_bytes */
-#define RECEIVE_OVERHEAD_BYTES (512 * 1024)
 /* what JSON adds to a message: a third for base64, and names and blanks */
 #define JSON_OVERHEAD_BYTES (64 * 1024)
 /* as dispatch/decode.c bounds the fields of a message */
@@ -89,7 +88,6 @@ static void put_error(Buf *out, int code, const char *text);
 static void put_stream_error(Buf *out, int http_status, int code,
 							 const char *text);
 static void answer_message(GatewayCall *call, Bytes message);
-static size_t receive_limit(void);
 static int	http_status_of(int grpc_code);
 static void wipe_and_free(Buf *buf);
 
@@ -103,7 +101,7 @@ call_start(HttpExchange *x, const RpcInfo *rpc)
 	x->call = call;
 	buf_init(&call->rest, NULL);
 	jsonsplit_init(&call->split,
-				   receive_limit() / 3 * 4 + JSON_OVERHEAD_BYTES,
+				   arrival_max_bytes() / 3 * 4 + JSON_OVERHEAD_BYTES,
 				   VALUES_PER_REQUEST +
 				   VALUES_PER_OP * (uint32_t) guc_max_txn_ops);
 	if (!take_fields(call) || !take_deadline(call))
@@ -382,11 +380,11 @@ value_to_wire(GatewayCall *call, Bytes value, Buf *wire)
 		refuse(call, ERR_NONE, GRPC_INVALID_ARGUMENT, error);
 		return false;
 	}
-	if (wire->len <= receive_limit())
+	if (wire->len <= arrival_max_bytes())
 		return true;
 	refuse(call, ERR_NONE, GRPC_RESOURCE_EXHAUSTED,
 		   mcx_printf(call->x->mcx, "grpc: received message larger than max (%zu vs. %zu)",
-					  wire->len, receive_limit()));
+					  wire->len, arrival_max_bytes()));
 	return false;
 }
 
@@ -572,12 +570,6 @@ answer_message(GatewayCall *call, Bytes message)
 }
 
 /* ---- small things ---- */
-
-static size_t
-receive_limit(void)
-{
-	return (size_t) guc_max_request_bytes + RECEIVE_OVERHEAD_BYTES;
-}
 
 /* etcd-v3-wire.md 9.4 */
 static int

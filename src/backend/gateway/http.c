@@ -29,6 +29,7 @@
 #include "utils/guc.h"
 
 /* this layer and below */
+#include "dispatch/arrival.h"
 #include "gateway/http.h"
 #include "gateway/httpbody.h"
 #include "gateway/httphead.h"
@@ -43,9 +44,6 @@
 #define LINGER_MS 1000
 /* empty lines before a request: RFC 9112 2.2 asks for one */
 #define EMPTY_LINES_MAX 4
-/* a body must have arrived after this, and so many ms for each kB of it */
-#define ARRIVE_MS 60000
-#define ARRIVE_MS_PER_KB 125
 
 typedef enum SessionPhase
 {
@@ -574,8 +572,7 @@ phase_limit_ms(const HttpSession *session)
 		case PHASE_BODY:
 			/* the messages of a stream come when they come */
 			return session->is_responded && !session->is_answered ? -1 :
-				session->phase_ms + ARRIVE_MS +
-				(int64_t) (session->body_bytes / 1024) * ARRIVE_MS_PER_KB;
+				arrival_due_ms(session->phase_ms, session->body_bytes);
 		case PHASE_LINGER:
 			return session->phase_ms;
 		default:

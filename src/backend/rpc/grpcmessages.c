@@ -27,6 +27,7 @@
 #include "utils/elog.h"
 
 /* this layer and below */
+#include "dispatch/arrival.h"
 #include "dispatch/dispatch.h"
 #include "rpc/grpcstream.h"
 
@@ -365,7 +366,7 @@ feed(GrpcStream *stream, Bytes *data)
 
 		if (frame->prefix_len == 0)
 			stream->begun_ms = session->now_ms;
-		result = grpcframe_take(frame, data, stream_receive_limit());
+		result = grpcframe_take(frame, data, arrival_max_bytes());
 		nghttp2_session_consume_stream(session->h2, stream->id,
 									   before - data->len);
 		stream_note_held(stream);

@@ -19,22 +19,17 @@
 /* lib and utils */
 #include "utils/clock.h"
 #include "utils/elog.h"
-#include "utils/guc.h"
 
 /* this layer and below */
+#include "dispatch/arrival.h"
 #include "dispatch/dispatch.h"
 #include "rpc/grpcstream.h"
 #include "rpc/webstream.h"
 
-/* etcd's allowance over max_request_bytes */
-#define RECEIVE_OVERHEAD_BYTES (512 * 1024)
 /* large messages of one connection at one time, in greatest messages */
 #define RESERVED_MESSAGES 4
 /* headers and messages of requests that do not run yet, of one connection */
 #define HELD_MAX_BYTES (32 * 1024 * 1024)
-/* a message must have arrived after this, and so many ms for each kB of it */
-#define ARRIVE_MS 60000
-#define ARRIVE_MS_PER_KB 125
 /* no new request starts while the client has this much to read */
 #define ANSWERS_MAX_BYTES (64 * 1024 * 1024)
 /* those that ran already may bring it so far, then the connection ends */
@@ -152,7 +147,7 @@ stream_data(GrpcStream *stream, Bytes data)
 	/* what comes after an early answer is thrown away */
 	if (stream->phase != STREAM_BODY)
 		return;
-	result = grpcframe_feed(&stream->frame, data, stream_receive_limit());
+	result = grpcframe_feed(&stream->frame, data, arrival_max_bytes());
 	stream_note_held(stream);
 	if (result != GRPC_FRAME_MORE && result != GRPC_FRAME_COMPLETE)
 		stream_refuse_frame(stream, result);
@@ -458,12 +453,6 @@ take_deadline(GrpcStream *stream)
 
 /* ---- the message ---- */
 
-size_t
-stream_receive_limit(void)
-{
-	return (size_t) guc_max_request_bytes + RECEIVE_OVERHEAD_BYTES;
-}
-
 bool
 stream_holds_too_much(const GrpcSession *session)
 {
@@ -495,8 +484,7 @@ stream_arrive_by_ms(const GrpcStream *stream)
 
 	if ((stream->phase != STREAM_BODY && !is_partial) || stream->wants_window)
 		return INT64_MAX;
-	return stream->begun_ms + ARRIVE_MS +
-		(int64_t) (stream->frame.len / 1024) * ARRIVE_MS_PER_KB;
+	return arrival_due_ms(stream->begun_ms, stream->frame.len);
 }
 
 void
@@ -509,7 +497,7 @@ stream_refuse_frame(GrpcStream *stream, GrpcFrameResult result)
 		case GRPC_FRAME_TOO_LARGE:
 			refuse(stream, GRPC_RESOURCE_EXHAUSTED, 200,
 				   mcx_printf(mcx, "grpc: received message larger than max (%u vs. %zu)",
-							  stream->frame.length, stream_receive_limit()));
+							  stream->frame.length, arrival_max_bytes()));
 			break;
 		case GRPC_FRAME_COMPRESSED:
 			refuse(stream, GRPC_INTERNAL, 200,
@@ -543,7 +531,7 @@ grant_window(GrpcStream *stream)
 	GrpcSession *session = stream->session;
 	size_t		bytes = (size_t) stream->frame.length + GRPC_PREFIX_BYTES;
 	size_t		room = RESERVED_MESSAGES *
-		(stream_receive_limit() + GRPC_PREFIX_BYTES);
+		(arrival_max_bytes() + GRPC_PREFIX_BYTES);
 
 	if (session->reserved_bytes + bytes > room)
 		return false;

@@ -19,6 +19,7 @@
 
 /* this layer and below */
 #include "comm/http.h"
+#include "dispatch/arrival.h"
 #include "rpc/webstream.h"
 
 /* unsent answers of a connection: above, nothing new begins; far above, the end */
@@ -32,8 +33,6 @@
  * take a reset for a failure, and do not look at the answer before it.
  */
 #define DISCARD_MAX_BYTES ((size_t) 8 * 1024 * 1024)
-#define ARRIVE_MS 60000
-#define ARRIVE_MS_PER_KB 125
 
 struct WebStream
 {
@@ -568,8 +567,7 @@ arrive_by_ms(const WebStream *web)
 	if (web->stream->is_half_closed || web->in.len > 0 ||
 		(web->is_responded && !web->is_answered))
 		return INT64_MAX;
-	return web->stream->begun_ms + ARRIVE_MS +
-		(int64_t) (web->body_bytes / 1024) * ARRIVE_MS_PER_KB;
+	return arrival_due_ms(web->stream->begun_ms, web->body_bytes);
 }
 
 /* a value without what no header may hold: clients end the stream over it */

@@ -172,8 +172,6 @@ extern void stream_free_unused(GrpcSession *session);
 
 /* ---- between grpcstream.c and grpcmessages.c ---- */
 
-/* most bytes of one message */
-extern size_t stream_receive_limit(void);
 /* headers and messages of requests that do not run yet, of one connection */
 extern bool stream_holds_too_much(const GrpcSession *session);
 extern void stream_note_held(GrpcStream *stream);
