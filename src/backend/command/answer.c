@@ -49,3 +49,15 @@ answer_deadline_ms(const Request *req)
 		return req->deadline_ms;
 	return deadline;
 }
+
+bool
+answer_is_too_slow(const Request *req, int64_t began_ms, uint64_t sent_bytes,
+				   uint64_t *taken)
+{
+	int64_t		due_ms = clock_monotonic_ms() - began_ms - guc_snapshot_max_age;
+	uint64_t	backlog = req->ops->backlog(req);
+
+	*taken = sent_bytes > backlog ? sent_bytes - backlog : 0;
+	return due_ms > 0 &&
+		(double) *taken < (double) due_ms / 1000 * (double) guc_snapshot_min_rate;
+}

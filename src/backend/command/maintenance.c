@@ -20,12 +20,6 @@
 #include "command/command.h"
 #include "dispatch/dispatch.h"
 
-/*
- * The storage version is the minor release whose API we speak, as etcd says
- * it for a cluster of one version.
- */
-#define STORAGE_VERSION "3.5.0"
-
 enum
 {
 	STATUS_VERSION = 2,
@@ -266,7 +260,7 @@ status_answer(Request *req, const StoreVersion *v)
 	pbwire_put_uint(out, STATUS_DB_SIZE_IN_USE, v->live_bytes);
 	pbwire_put_uint(out, STATUS_IS_LEARNER, atomic_load(&status->is_learner));
 	pbwire_put_bytes(out, STATUS_STORAGE_VERSION,
-					 BYTES_LITERAL(STORAGE_VERSION));
+					 BYTES_LITERAL(ETCD_CLUSTER_VERSION));
 	pbwire_put_int(out, STATUS_DB_SIZE_QUOTA, guc_effective_quota());
 	/* there is no downgrade, which is said by an empty message */
 	pbwire_put_bytes_always(out, STATUS_DOWNGRADE_INFO, BYTES_EMPTY);

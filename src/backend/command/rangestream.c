@@ -23,6 +23,7 @@
 #include "utils/guc.h"
 
 /* this layer and below */
+#include "command/answer.h"
 #include "command/command.h"
 #include "command/kvrequest.h"
 #include "dispatch/dispatch.h"
@@ -65,7 +66,6 @@ static ErrCode count_rest(RangeStream *state);
 static void send_chunk(Request *req);
 static ReqResult send_last(Request *req);
 static ReqResult wait_for_room(Request *req);
-static bool is_too_slow(const Request *req);
 static void range_end(void *arg);
 
 ReqResult
@@ -128,9 +128,10 @@ range_slice(Request *req)
 {
 	RangeStream *state = req->handler_state;
 	size_t		bytes = 0;
+	uint64_t	taken;
 	ErrCode		error;
 
-	if (is_too_slow(req))
+	if (answer_is_too_slow(req, state->began_ms, state->sent_bytes, &taken))
 		return request_fail(req, ERR_SNAPSHOT_TOO_OLD);
 	while (!state->is_over && bytes < SLICE_BYTES)
 	{
@@ -225,20 +226,6 @@ static ReqResult
 wait_for_room(Request *req)
 {
 	return request_wait_until(req, clock_monotonic_ms() + LOOK_MS, range_slice);
-}
-
-static bool
-is_too_slow(const Request *req)
-{
-	const RangeStream *state = req->handler_state;
-	int64_t		due_ms = clock_monotonic_ms() - state->began_ms -
-		guc_snapshot_max_age;
-	uint64_t	backlog = req->ops->backlog(req);
-	uint64_t	taken = state->sent_bytes > backlog ?
-		state->sent_bytes - backlog : 0;
-
-	return due_ms > 0 && (double) taken <
-		(double) due_ms / 1000 * (double) guc_snapshot_min_rate;
 }
 
 static void

@@ -24,9 +24,9 @@
 #include "lib/pbwire.h"
 #include "utils/clock.h"
 #include "utils/elog.h"
-#include "utils/guc.h"
 
 /* this layer and below */
+#include "command/answer.h"
 #include "command/command.h"
 #include "dispatch/dispatch.h"
 #include "snapshot/walk.h"
@@ -38,8 +38,6 @@
 #define SLICE_RECORDS 1000
 /* between looks whether the client takes enough */
 #define WATCH_MS 500
-
-#define SNAPSHOT_VERSION "3.5.0"
 
 enum
 {
@@ -240,7 +238,7 @@ send_blob(Request *req, Bytes blob, uint64_t remaining)
 	pbwire_put_uint(&fields, RESPONSE_REMAINING_BYTES, remaining);
 	pbwire_put_bytes(&fields, RESPONSE_BLOB, blob);
 	pbwire_put_bytes(&fields, RESPONSE_VERSION,
-					 BYTES_LITERAL(SNAPSHOT_VERSION));
+					 BYTES_LITERAL(ETCD_CLUSTER_VERSION));
 	request_send(req, &fields);
 	buf_free(&fields);
 	return req->error == ERR_NONE;
@@ -266,19 +264,14 @@ static bool
 is_too_slow(const Request *req)
 {
 	const SendState *state = req->handler_state;
-	int64_t		due_ms = clock_monotonic_ms() - state->began_ms -
-		guc_snapshot_max_age;
-	uint64_t	backlog = req->ops->backlog(req);
-	uint64_t	taken = state->sent_bytes > backlog ?
-		state->sent_bytes - backlog : 0;
+	uint64_t	taken;
 
-	if (due_ms <= 0 ||
-		(double) taken >= (double) due_ms / 1000 * (double) guc_snapshot_min_rate)
+	if (!answer_is_too_slow(req, state->began_ms, state->sent_bytes, &taken))
 		return false;
 	elog_warning("snapshot at revision %" PRId64 " ended: the client took %"
 				 PRIu64 " of %" PRIu64 " bytes in %" PRId64 " ms",
 				 state->meta.revision, taken, state->total_bytes,
-				 due_ms + guc_snapshot_max_age);
+				 clock_monotonic_ms() - state->began_ms);
 	return true;
 }
 

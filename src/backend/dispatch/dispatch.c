@@ -73,7 +73,6 @@ static void make_answer(Request *req);
 static ReqResult give_up(Request *req, ErrCode error);
 static void free_buffers(void *arg);
 static int64_t current_revision(void);
-static int64_t earlier(int64_t a, int64_t b);
 static void show_rpc(RpcId id);
 
 /* ---- for the doors ---- */
@@ -200,7 +199,7 @@ dispatch_on_hashes(void)
 int64_t
 dispatch_next_expiry_ms(void)
 {
-	return earlier(earlier(pending_next_expiry_ms(), timer_next_ms()),
+	return clock_earlier(clock_earlier(pending_next_expiry_ms(), timer_next_ms()),
 				   stream_next_check_ms());
 }
 
@@ -479,15 +478,6 @@ free_buffers(void *arg)
 
 	buf_free(&req->body);
 	buf_free(&req->answer);
-}
-
-/* of two moments, either of which may be none (-1) */
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-	if (a < 0 || b < 0)
-		return a < 0 ? b : a;
-	return a < b ? a : b;
 }
 
 static void

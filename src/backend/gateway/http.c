@@ -241,14 +241,11 @@ int64_t
 http_session_next_timer_ms(const HttpSession *session)
 {
 	int64_t		limit_ms = phase_limit_ms(session);
-	int64_t		exchange_ms;
 
 	if (session->exchange == NULL || session->is_answered)
 		return limit_ms;
-	exchange_ms = session->handler->next_timer_ms(session->exchange);
-	if (limit_ms < 0 || exchange_ms < 0)
-		return limit_ms < 0 ? exchange_ms : limit_ms;
-	return exchange_ms < limit_ms ? exchange_ms : limit_ms;
+	return clock_earlier(limit_ms,
+						 session->handler->next_timer_ms(session->exchange));
 }
 
 void

@@ -88,7 +88,6 @@ static void poll_socket(uint32_t events);
 static bool may_read(void);
 static bool is_time_over(void);
 static void wait_for_events(void);
-static int64_t earlier(int64_t a, int64_t b);
 static int	next_timeout_ms(void);
 static void on_timers(void);
 static void check_proof(int64_t now);
@@ -471,28 +470,19 @@ wait_for_events(void)
 	(void) INJECTION_POINT("backend-loop");
 }
 
-/* of two moments, either of which may be none (-1) */
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-	if (a < 0 || b < 0)
-		return a < 0 ? b : a;
-	return a < b ? a : b;
-}
-
 static int
 next_timeout_ms(void)
 {
-	int64_t		next = earlier(backend.deadline_ms, backend.proof_ms);
+	int64_t		next = clock_earlier(backend.deadline_ms, backend.proof_ms);
 	int64_t		now;
 
 	if (backend.is_blocked)
-		next = earlier(next, backend.blocked_ms + guc_client_send_timeout);
+		next = clock_earlier(next, backend.blocked_ms + guc_client_send_timeout);
 	if (backend.session != NULL)
 	{
-		next = earlier(next, session_next_timer_ms(backend.session));
+		next = clock_earlier(next, session_next_timer_ms(backend.session));
 		if (backend.has_slot)
-			next = earlier(next, dispatch_next_expiry_ms());
+			next = clock_earlier(next, dispatch_next_expiry_ms());
 	}
 	if (next < 0)
 		return -1;
@@ -532,7 +522,7 @@ check_proof(int64_t now)
 				   conn_peer_name(backend.conn));
 		backend.proof_ms = -1;
 		session_shutdown(backend.session);
-		backend.deadline_ms = earlier(backend.deadline_ms,
+		backend.deadline_ms = clock_earlier(backend.deadline_ms,
 									  now + SHUTDOWN_LIFETIME_MS);
 	}
 }

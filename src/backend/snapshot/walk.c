@@ -33,7 +33,6 @@ static const KvVersion *next_version(const SnapshotWalk *walk,
 									 const KvVersion *kv);
 static const KvVersion *if_counted(const SnapshotWalk *walk,
 								   const KvVersion *kv);
-static const KvVersion *older(const KvVersion *kv);
 static void record_done(SnapshotWalk *walk, SnapTable table, Bytes key,
 						SnapRecord *record);
 
@@ -197,7 +196,7 @@ static const KvVersion *
 first_version(const SnapshotWalk *walk, const KvVersion *kv)
 {
 	while (kv != NULL && kv->mod_revision > walk->revision)
-		kv = older(kv);
+		kv = kvversion_prev(kv);
 	return if_counted(walk, kv);
 }
 
@@ -207,7 +206,7 @@ next_version(const SnapshotWalk *walk, const KvVersion *kv)
 	/* the first at or below the compacted revision is the last that counts */
 	if (kv->mod_revision <= walk->v->compacted_revision)
 		return NULL;
-	return if_counted(walk, older(kv));
+	return if_counted(walk, kvversion_prev(kv));
 }
 
 /* a deletion that is compacted is no more than a key that never was */
@@ -218,12 +217,6 @@ if_counted(const SnapshotWalk *walk, const KvVersion *kv)
 		kvversion_is_tombstone(kv))
 		return NULL;
 	return kv;
-}
-
-static const KvVersion *
-older(const KvVersion *kv)
-{
-	return atomic_load_explicit(&kv->prev, memory_order_acquire);
 }
 
 static void

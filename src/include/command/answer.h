@@ -25,4 +25,13 @@ extern ReqResult answer_pinned_need(Request *req, AccessNeed need, Bytes name,
 /* when a range has to end: the client's deadline or the snapshot's age */
 extern int64_t answer_deadline_ms(const Request *req);
 
+/*
+ * Has a client that is sent an answer in pieces taken too little of it?  Once
+ * guc_snapshot_max_age is over, counted from began_ms (clock_monotonic_ms()),
+ * it must keep up guc_snapshot_min_rate, or it holds old versions for ever.
+ * taken: how much of sent_bytes has left this process.
+ */
+extern bool answer_is_too_slow(const Request *req, int64_t began_ms,
+							   uint64_t sent_bytes, uint64_t *taken);
+
 #endif							/* COMMAND_ANSWER_H */

@@ -54,4 +54,14 @@ kvversion_size(const KvVersion *kv)
 	return sizeof(*kv) + kv->item.key_len + kv->value_len;
 }
 
+/*
+ * Acquire pairs with the release in mvcc/compact.c; what is behind a link was
+ * complete before the link was published.
+ */
+static inline const KvVersion *
+kvversion_prev(const KvVersion *kv)
+{
+	return atomic_load_explicit(&kv->prev, memory_order_acquire);
+}
+
 #endif							/* MVCC_KVVERSION_H */

@@ -56,16 +56,6 @@ kvversion_from_item(const CowItem *item)
 	return (const KvVersion *) item;
 }
 
-/*
- * Acquire pairs with the release in mvcc/compact.c; what is behind a link was
- * complete before the link was published.
- */
-static inline const KvVersion *
-kvversion_prev(const KvVersion *kv)
-{
-	return atomic_load_explicit(&kv->prev, memory_order_acquire);
-}
-
 /* mvcc_put() in two halves: the first changes nothing, the second cannot fail */
 extern ErrCode mvcc_put_check(const StoreVersion *v, const PutOp *op);
 extern void mvcc_put_checked(MvccWrite *w, const PutOp *op, Buf *out);

@@ -50,4 +50,13 @@ clock_monotonic_us(void)
 	return (int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
+/* of two moments, either of which may be none (-1) */
+static inline int64_t
+clock_earlier(int64_t a, int64_t b)
+{
+	if (a < 0 || b < 0)
+		return a < 0 ? b : a;
+	return a < b ? a : b;
+}
+
 #endif							/* UTILS_CLOCK_H */
