@@ -199,8 +199,9 @@ dispatch_on_hashes(void)
 int64_t
 dispatch_next_expiry_ms(void)
 {
-	return clock_earlier(clock_earlier(pending_next_expiry_ms(), timer_next_ms()),
-				   stream_next_check_ms());
+	return clock_earlier(clock_earlier(pending_next_expiry_ms(),
+									   timer_next_ms()),
+						 stream_next_check_ms());
 }
 
 void
@@ -296,20 +297,32 @@ run_handler(Request *req, Bytes message)
 	ErrCode		refused;
 
 	if (req->rpc->handler == NULL)
-		return request_fail_text(req, ERR_UNIMPLEMENTED, -1,
-								 "unknown method %s for service %s",
-								 req->rpc->method, req->rpc->service);
+		return request_fail_unknown_method(req);
 	decoded = decode_message(req->rpc->request, message, req->mcx,
 							 &req->message, &why);
 	if (decoded == ERR_INTERNAL)
-		return request_fail_text(req, ERR_INTERNAL, -1,
-								 "grpc: error unmarshalling request: %s", why);
+		return request_fail_unmarshalling(req, why);
 	refused = request_check_preconditions(req);
 	if (refused != ERR_NONE)
 		return request_fail(req, refused);
 	if (decoded != ERR_NONE)
 		return request_fail(req, decoded);
 	return req->rpc->handler(req);
+}
+
+ReqResult
+request_fail_unknown_method(Request *req)
+{
+	return request_fail_text(req, ERR_UNIMPLEMENTED, -1,
+							 "unknown method %s for service %s",
+							 req->rpc->method, req->rpc->service);
+}
+
+ReqResult
+request_fail_unmarshalling(Request *req, const char *why)
+{
+	return request_fail_text(req, ERR_INTERNAL, -1,
+							 "grpc: error unmarshalling request: %s", why);
 }
 
 ErrCode

@@ -35,6 +35,7 @@ static ErrCode resolve_identity(Request *req, const StoreVersion *v,
 								bool is_use);
 static void show_user(Bytes user);
 static ErrCode submit_entry(Request *req, const LogOp *op);
+static ReqResult await_answer(Request *req, ErrCode submitted);
 static ReqResult refuse_no_space(Request *req);
 static ReqResult answer_no_space(Request *req, const Completion *done);
 static ReqResult take_result(Request *req, const Completion *done);
@@ -136,11 +137,7 @@ request_propose(Request *req, LogOp *op, ReqCompletionFn on_completion)
 	op->identity = req->identity;
 	req->on_read = NULL;
 	req->on_completion = on_completion != NULL ? on_completion : take_result;
-	error = submit_entry(req, op);
-	if (error != ERR_NONE)
-		return request_fail(req, error);
-	request_move(req, REQ_WAITING);
-	return REQ_PENDING;
+	return await_answer(req, submit_entry(req, op));
 }
 
 ReqResult
@@ -185,11 +182,8 @@ request_renew_lease(Request *req, int64_t id, ReqCompletionFn on_completion)
 	lease_renewal_encode(&renewal, &entry);
 	req->on_read = NULL;
 	req->on_completion = on_completion;
-	error = pending_submit_ring(req, SUBMIT_LEASE_RENEW, buf_bytes(&entry));
-	if (error != ERR_NONE)
-		return request_fail(req, error);
-	request_move(req, REQ_WAITING);
-	return REQ_PENDING;
+	return await_answer(req, pending_submit_ring(req, SUBMIT_LEASE_RENEW,
+												 buf_bytes(&entry)));
 }
 
 ReqResult
@@ -223,8 +217,6 @@ ReqResult
 request_submit(Request *req, SubmitKind kind,
 			   ReqCompletionFn on_completion)
 {
-	ErrCode		error;
-
 	if (req->state != REQ_PERMITTED && req->state != REQ_WAITING)
 	{
 		elog_error("%s would have asked the worker without permission",
@@ -233,11 +225,7 @@ request_submit(Request *req, SubmitKind kind,
 	}
 	req->on_read = NULL;
 	req->on_completion = on_completion;
-	error = pending_submit_ring(req, kind, BYTES_EMPTY);
-	if (error != ERR_NONE)
-		return request_fail(req, error);
-	request_move(req, REQ_WAITING);
-	return REQ_PENDING;
+	return await_answer(req, pending_submit_ring(req, kind, BYTES_EMPTY));
 }
 
 ReqResult
@@ -310,6 +298,16 @@ submit_entry(Request *req, const LogOp *op)
 	if (entry.cap > ENTRY_KEEP_BYTES)
 		buf_free(&entry);
 	return error;
+}
+
+/* the raft worker has been asked, or could not be */
+static ReqResult
+await_answer(Request *req, ErrCode submitted)
+{
+	if (submitted != ERR_NONE)
+		return request_fail(req, submitted);
+	request_move(req, REQ_WAITING);
+	return REQ_PENDING;
 }
 
 /*

@@ -245,9 +245,7 @@ open_stream(Request *req)
 	ErrCode		refused;
 
 	if (req->rpc->handler == NULL)
-		return request_fail_text(req, ERR_UNIMPLEMENTED, -1,
-								 "unknown method %s for service %s",
-								 req->rpc->method, req->rpc->service);
+		return request_fail_unknown_method(req);
 	refused = request_check_preconditions(req);
 	if (refused != ERR_NONE)
 		return request_fail(req, refused);
@@ -265,8 +263,7 @@ take_message(Request *req, Bytes wire)
 	decoded = decode_message(req->rpc->request, wire, req->step_mcx, &message,
 							 &why);
 	if (decoded == ERR_INTERNAL)
-		return request_fail_text(req, ERR_INTERNAL, -1,
-								 "grpc: error unmarshalling request: %s", why);
+		return request_fail_unmarshalling(req, why);
 	if (decoded != ERR_NONE)
 		return request_fail(req, decoded);
 	if (req->on_message == NULL)

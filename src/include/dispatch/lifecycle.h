@@ -18,6 +18,10 @@ extern void request_settle(Request *req, ReqResult result);
 
 extern ErrCode request_check_preconditions(const Request *req);
 
+/* how an RPC without a handler, and a message that is none, are answered */
+extern ReqResult request_fail_unknown_method(Request *req);
+extern ReqResult request_fail_unmarshalling(Request *req, const char *why);
+
 /* stream.c: streams that asked for a leader are ended when there is none */
 extern void stream_guard(Request *req);
 extern void stream_unguard(Request *req);
