@@ -53,8 +53,7 @@ typedef struct Contender
 
 	Watch		own;
 	Watch		blocker;
-	Bytes		blocker_key;
-	size_t		blocker_cap;
+	Buf			blocker_key;
 } Contender;
 
 static ReqResult on_granted(Request *req, const Completion *done);
@@ -102,6 +101,7 @@ contend(Request *req, const ContendAsk *ask)
 
 	c->req = req;
 	c->ask = *ask;
+	buf_init(&c->blocker_key, req->mcx);
 	c->own.ops = c->blocker.ops = &watch_ops;
 	c->own.owner = c->blocker.owner = c;
 	c->range = contend_range(req->mcx, ask->name);
@@ -271,15 +271,10 @@ wait_for(Request *req, const StoreVersion *v, const KvVersion *blocker)
 	Bytes		key = kvversion_key(blocker);
 
 	/* one buffer for all whom we wait for */
-	if (key.len > c->blocker_cap)
-	{
-		c->blocker_cap = key.len;
-		c->blocker_key.data = mcx_alloc(req->mcx, key.len);
-	}
-	memcpy((uint8_t *) c->blocker_key.data, key.data, key.len);
-	c->blocker_key.len = key.len;
+	c->blocker_key.len = 0;
+	buf_append(&c->blocker_key, key.data, key.len);
 	c->own.range = keyrange_make(c->key, BYTES_EMPTY);
-	c->blocker.range = keyrange_make(c->blocker_key, BYTES_EMPTY);
+	c->blocker.range = keyrange_make(buf_bytes(&c->blocker_key), BYTES_EMPTY);
 	c->own.start_revision = c->blocker.start_revision = v->kv_revision + 1;
 	watch_start(&c->own, v);
 	watch_start(&c->blocker, v);

@@ -40,8 +40,7 @@ typedef struct Observer
 	KeyRange	range;
 	AccessList	access;
 	Watch		watch;
-	Bytes		leader;			/* his key; valid while created > 0 */
-	size_t		leader_cap;
+	Buf			leader;			/* his key; valid while created > 0 */
 	int64_t		created;		/* create revision of his key; 0: there is none */
 } Observer;
 
@@ -230,6 +229,7 @@ observe_at_point(Request *req)
 	ErrCode		error;
 
 	o->req = req;
+	buf_init(&o->leader, req->mcx);
 	o->range = contend_range(req->mcx, pb_bytes(message->name));
 	o->watch.ops = &observe_ops;
 	o->watch.owner = o;
@@ -265,7 +265,7 @@ static void
 observe_event(Observer *o, const StoreVersion *v, const KvVersion *kv)
 {
 	bool		is_leader = o->created != 0 &&
-		bytes_equal(kvversion_key(kv), o->leader);
+		bytes_equal(kvversion_key(kv), buf_bytes(&o->leader));
 
 	if (!kvversion_is_tombstone(kv))
 	{
@@ -292,13 +292,8 @@ observe_leader(Observer *o, const StoreVersion *v, const KvVersion *kv)
 	if (kv == NULL)
 		return;
 	key = kvversion_key(kv);
-	if (key.len > o->leader_cap)
-	{
-		o->leader_cap = key.len;
-		o->leader.data = mcx_alloc(o->req->mcx, key.len);
-	}
-	memcpy((uint8_t *) o->leader.data, key.data, key.len);
-	o->leader.len = key.len;
+	o->leader.len = 0;
+	buf_append(&o->leader, key.data, key.len);
 	o->created = kv->create_revision;
 	mvcc_put_kv_field(&o->req->body, LEADER_KV, kv, false);
 	o->req->header_revision = v->kv_revision;
