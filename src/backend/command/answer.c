@@ -40,6 +40,20 @@ answer_pinned_need(Request *req, AccessNeed need, Bytes name, AnswerFn answer)
 	return answer_pinned(req, &access, answer);
 }
 
+ErrCode
+answer_check_need(Request *req, AccessNeed need)
+{
+	const StoreVersion *v = store_pin();
+	AccessList	access;
+	ErrCode		error;
+
+	access_init(&access, req->mcx);
+	access_add(&access, need);
+	error = request_authorize(req, v, &access);
+	store_unpin();
+	return error;
+}
+
 int64_t
 answer_deadline_ms(const Request *req)
 {

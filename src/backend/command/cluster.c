@@ -42,18 +42,10 @@ enum
 	MEMBER_IS_LEARNER = 5
 };
 
-/* gRPC code Unknown: what etcd's table says never reaches the wire (7.2) */
-#define CODE_UNKNOWN 2
-
-/* Judge and answer on the version; the caller has the right. */
-typedef ReqResult (*ChangeFn) (Request *req, const StoreVersion *v);
-
-static ReqResult change_member(Request *req, ChangeFn change);
-static ReqResult member_add(Request *req, const StoreVersion *v);
-static ReqResult member_remove(Request *req, const StoreVersion *v);
-static ReqResult member_update(Request *req, const StoreVersion *v);
-static ReqResult member_promote(Request *req, const StoreVersion *v);
-static ReqResult fail_not_enough_started(Request *req);
+static ErrCode member_add(Request *req, const StoreVersion *v);
+static ErrCode member_remove(Request *req, const StoreVersion *v);
+static ErrCode member_update(Request *req, const StoreVersion *v);
+static ErrCode member_promote(Request *req, const StoreVersion *v);
 static bool find_member(const StoreVersion *v, uint64_t id, MemberInfo *info);
 static bool url_is_taken(const StoreVersion *v, Bytes url);
 static bool list_has_url(Bytes list, Bytes url);
@@ -85,46 +77,30 @@ command_member_add(Request *req)
 
 	if (!urls_are_sound(message->peerurls, message->n_peerurls))
 		return request_fail(req, ERR_MEMBER_BAD_URLS);
-	return change_member(req, member_add);
+	return answer_pinned_need(req, NEED_ADMIN, BYTES_EMPTY, member_add);
 }
 
 ReqResult
 command_member_remove(Request *req)
 {
-	return change_member(req, member_remove);
+	return answer_pinned_need(req, NEED_ADMIN, BYTES_EMPTY, member_remove);
 }
 
 ReqResult
 command_member_update(Request *req)
 {
-	return change_member(req, member_update);
+	return answer_pinned_need(req, NEED_ADMIN, BYTES_EMPTY, member_update);
 }
 
 ReqResult
 command_member_promote(Request *req)
 {
-	return change_member(req, member_promote);
+	return answer_pinned_need(req, NEED_ADMIN, BYTES_EMPTY, member_promote);
 }
 
 /* ---- changes ---- */
 
-static ReqResult
-change_member(Request *req, ChangeFn change)
-{
-	const StoreVersion *v = store_pin();
-	AccessList	access;
-	ErrCode		error;
-	ReqResult	result;
-
-	access_init(&access, req->mcx);
-	access_add(&access, NEED_ADMIN);
-	error = request_authorize(req, v, &access);
-	result = error != ERR_NONE ? request_fail(req, error) : change(req, v);
-	store_unpin();
-	return result;
-}
-
-static ReqResult
+static ErrCode
 member_add(Request *req, const StoreVersion *v)
 {
 	const Etcdserverpb__MemberAddRequest *message = req->message;
@@ -132,61 +108,50 @@ member_add(Request *req, const StoreVersion *v)
 	for (size_t i = 0; i < message->n_peerurls; i++)
 	{
 		if (url_is_taken(v, bytes_from_cstr(message->peerurls[i])))
-			return request_fail(req, ERR_PEER_URL_EXIST);
+			return ERR_PEER_URL_EXIST;
 	}
 	if (message->islearner)
-		return request_fail(req, ERR_TOO_MANY_LEARNERS);
-	return fail_not_enough_started(req);
+		return ERR_TOO_MANY_LEARNERS;
+	return ERR_MEMBER_NOT_ENOUGH_STARTED;
 }
 
-static ReqResult
+static ErrCode
 member_remove(Request *req, const StoreVersion *v)
 {
 	const Etcdserverpb__MemberRemoveRequest *message = req->message;
 	MemberInfo	member;
 
 	if (!find_member(v, message->id, &member))
-		return request_fail(req, ERR_MEMBER_NOT_FOUND);
-	return fail_not_enough_started(req);
+		return ERR_MEMBER_NOT_FOUND;
+	return ERR_MEMBER_NOT_ENOUGH_STARTED;
 }
 
 /* URLs that are what they were are no change */
-static ReqResult
+static ErrCode
 member_update(Request *req, const StoreVersion *v)
 {
 	const Etcdserverpb__MemberUpdateRequest *message = req->message;
 	MemberInfo	member;
-	ErrCode		error;
 
 	if (!find_member(v, message->id, &member))
-		return request_fail(req, ERR_MEMBER_NOT_FOUND);
+		return ERR_MEMBER_NOT_FOUND;
 	if (!urls_are_sound(message->peerurls, message->n_peerurls))
-		return request_fail(req, ERR_MEMBER_BAD_URLS);
+		return ERR_MEMBER_BAD_URLS;
 	if (!list_is_same(member.peer_urls, message->peerurls,
 					  message->n_peerurls))
-		return request_fail(req, ERR_NO_PEERS);
-	error = member_list_answer(req, v);
-	return error == ERR_NONE ? REQ_DONE : request_fail(req, error);
+		return ERR_NO_PEERS;
+	return member_list_answer(req, v);
 }
 
-static ReqResult
+static ErrCode
 member_promote(Request *req, const StoreVersion *v)
 {
 	const Etcdserverpb__MemberPromoteRequest *message = req->message;
 	MemberInfo	member;
 
 	if (!find_member(v, message->id, &member))
-		return request_fail(req, ERR_MEMBER_NOT_FOUND);
-	return request_fail(req, member.is_learner ? ERR_LEARNER_NOT_READY :
-						ERR_MEMBER_NOT_LEARNER);
-}
-
-static ReqResult
-fail_not_enough_started(Request *req)
-{
-	return request_fail_text(req, ERR_MEMBER_NOT_ENOUGH_STARTED, CODE_UNKNOWN,
-							 "%s",
-							 err_info(ERR_MEMBER_NOT_ENOUGH_STARTED)->text);
+		return ERR_MEMBER_NOT_FOUND;
+	return member.is_learner ? ERR_LEARNER_NOT_READY : ERR_MEMBER_NOT_LEARNER;
 }
 
 static bool

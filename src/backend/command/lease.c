@@ -54,7 +54,6 @@ typedef struct Listed
 	int64_t		remaining_ms;
 } Listed;
 
-static ErrCode check_caller(Request *req);
 static ReqResult grant_propose(Request *req);
 static ReqResult on_granted(Request *req, const Completion *done);
 static ReqResult time_to_live_at_point(Request *req);
@@ -92,7 +91,7 @@ command_lease_grant(Request *req)
 {
 	const Etcdserverpb__LeaseGrantRequest *message = req->message;
 	Grant	   *grant = mcx_alloc0(req->mcx, sizeof(*grant));
-	ErrCode		error = check_caller(req);
+	ErrCode		error = answer_check_need(req, NEED_IDENTITY);
 
 	if (error == ERR_NONE && message->ttl > LEASE_MAX_TTL_SEC)
 		error = ERR_LEASE_TTL_TOO_LARGE;
@@ -130,20 +129,6 @@ command_lease_leases(Request *req)
 }
 
 /* ---- grant ---- */
-
-static ErrCode
-check_caller(Request *req)
-{
-	const StoreVersion *v = store_pin();
-	AccessList	access;
-	ErrCode		error;
-
-	access_init(&access, req->mcx);
-	access_add(&access, NEED_IDENTITY);
-	error = request_authorize(req, v, &access);
-	store_unpin();
-	return error;
-}
 
 static ReqResult
 grant_propose(Request *req)

@@ -109,14 +109,8 @@ command_alarm(Request *req)
 ReqResult
 command_defragment(Request *req)
 {
-	const StoreVersion *v = store_pin();
-	AccessList	access;
-	ErrCode		error;
+	ErrCode		error = answer_check_need(req, NEED_ADMIN);
 
-	access_init(&access, req->mcx);
-	access_add(&access, NEED_ADMIN);
-	error = request_authorize(req, v, &access);
-	store_unpin();
 	if (error != ERR_NONE)
 		return request_fail(req, error);
 	return request_submit(req, SUBMIT_DEFRAGMENT, defragment_begun);

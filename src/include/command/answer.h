@@ -22,6 +22,9 @@ extern ReqResult answer_pinned(Request *req, const AccessList *access,
 extern ReqResult answer_pinned_need(Request *req, AccessNeed need, Bytes name,
 									AnswerFn answer);
 
+/* May the caller, now?  For what is not answered from the version itself. */
+extern ErrCode answer_check_need(Request *req, AccessNeed need);
+
 /* when a range has to end: the client's deadline or the snapshot's age */
 extern int64_t answer_deadline_ms(const Request *req);
 

@@ -46,7 +46,6 @@ ERR(ERR_SNAPSHOT_TOO_OLD, 8, 429, "72000", "claviger: the request held its snaps
 ERR(ERR_LEASE_EXIST, 9, 400, "42710", "etcdserver: lease already exists")
 ERR(ERR_MEMBER_EXIST, 9, 400, "42710", "etcdserver: member ID already exist")
 ERR(ERR_PEER_URL_EXIST, 9, 400, "42710", "etcdserver: Peer URLs already exists")
-ERR(ERR_MEMBER_NOT_ENOUGH_STARTED, 9, 400, "55000", "etcdserver: re-configuration failed due to not enough started members")
 ERR(ERR_MEMBER_NOT_LEARNER, 9, 400, "55000", "etcdserver: can only promote a learner member")
 ERR(ERR_LEARNER_NOT_READY, 9, 400, "55000", "etcdserver: can only promote a learner member which is in sync with leader")
 ERR(ERR_TOO_MANY_LEARNERS, 9, 400, "55000", "etcdserver: too many learner members in cluster")
@@ -89,6 +88,8 @@ ERR(ERR_CANCELED, 1, 499, "57014", "context canceled")
 ERR(ERR_DEADLINE_EXCEEDED, 4, 504, "57014", "context deadline exceeded")
 ERR(ERR_WATCH_CANCELED, 1, 499, "57014", "etcdserver: watch canceled")
 /* 2 Unknown, 12 Unimplemented, 13 Internal: mostly with their own text */
+/* etcd knows the code 9 for it, which never reaches the wire (7.2) */
+ERR(ERR_MEMBER_NOT_ENOUGH_STARTED, 2, 500, "55000", "etcdserver: re-configuration failed due to not enough started members")
 ERR(ERR_UNKNOWN, 2, 500, "XX000", "unknown error")
 ERR(ERR_UNKNOWN_METHOD, 2, 500, "22023", "etcdserver: unknown method")
 ERR(ERR_LOCK_EXPIRED, 2, 500, "57P01", "mutex: session is expired")
