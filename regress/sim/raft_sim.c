@@ -181,15 +181,18 @@ take_without(const char *arg)
 	without_arg = arg;
 	for (const char *p = arg; *p != '\0';)
 	{
+		char	   *end = NULL;
+		unsigned long guard = p[0] == 'G' ? strtoul(p + 1, &end, 10) : 0;
+
 		if (strncmp(p, "reads", 5) == 0)
 		{
 			options.without_rounds = true;
 			p += 5;
 		}
-		else if (p[0] == 'G' && p[1] >= '1' && p[1] <= '9')
+		else if (guard >= 1 && guard <= 10)
 		{
-			options.without |= 1u << (p[1] - '0');
-			p += 2;
+			options.without |= 1u << guard;
+			p = end;
 		}
 		else
 			usage(2);

@@ -1221,8 +1221,50 @@ scene_g9(void)
 	return m != NULL;
 }
 
+/*
+ * G10: a pre-vote of a term that is over for the one who is asked, by somebody
+ * whose log is longer; and what the candidate makes of the answer
+ */
+static bool
+scene_g10(void)
+{
+	EngineMessage vote = {.kind = MESSAGE_VOTE,.term = 2};
+	EngineMessage refusal = {.kind = MESSAGE_VOTE_RESULT};
+	const EngineMessage *m;
+	RaftEngine *engine;
+
+	disk_init(3);
+	disk.term = 4;
+	engine = start_engine();
+	vote.vote.last_index = 5;
+	vote.vote.last_term = 1;
+	vote.vote.is_pre_vote = vote.vote.is_voter = true;
+	assert_true(receive(engine, vote));
+	m = sent(MESSAGE_VOTE_RESULT, PEER);
+	assert_false(m->vote_result.is_granted);
+	assert_true(m->vote_result.is_pre_vote);
+	assert_false(update.vote_changed);
+	refusal.term = m->term;
+	engine_destroy(engine);
+
+	disk_init(3);
+	engine = start_engine();
+	now = engine_deadline_ms(engine);
+	engine_tick(engine, now, &update);
+	assert_int_equal(sent(MESSAGE_VOTE, PEER)->term, 2);
+	refusal.vote_result.is_pre_vote = true;
+	assert_true(receive(engine, refusal));
+	follow();
+	now = engine_deadline_ms(engine);
+	engine_tick(engine, now, &update);
+	m = sent(MESSAGE_VOTE, PEER);
+	assert_true(m->vote.is_pre_vote);
+	engine_destroy(engine);
+	return m->term == 5;
+}
+
 static bool (*const scenes[]) (void) = {NULL, scene_g1, scene_g2, scene_g3,
-	scene_g4, scene_g5, scene_g6, scene_g7, scene_g8, scene_g9};
+	scene_g4, scene_g5, scene_g6, scene_g7, scene_g8, scene_g9, scene_g10};
 
 static void
 test_guards(void **state)

@@ -4,7 +4,7 @@
  *
  * Found by simulation (regress/sim), in which each of them can be left out to
  * see what happens without it.  They only look and decide, with one or two
- * fields of a message lowered; who calls them when stands in engine_receive.c
+ * fields of a message changed; who calls them when stands in engine_receive.c
  * and engine_libraft.c.
  */
 #include "server.h"
@@ -253,4 +253,21 @@ guard9_base(const RaftEngine *engine, const EngineMessage *m)
 		 engine->raft.configuration_uncommitted_index <= index))
 		return 0;
 	return index;
+}
+
+/*
+ * G10: of which term the answer to a vote or pre-vote is.
+ *
+ * The library answers a pre-vote in the term that was asked for, even if it
+ * refuses it because its own is later.  The candidate never learns of that
+ * term: pre-votes raise nobody's.  If the log of the one with the later term
+ * is older and both votes are needed, each refuses the other for ever.  So a
+ * refusal tells the later term, as in etcd.
+ */
+uint64_t
+guard10_term(const RaftEngine *engine, uint64_t term, bool is_granted)
+{
+	uint64_t	own = raft_current_term(&engine->raft);
+
+	return guard_is_on(10) && !is_granted && own > term ? own : term;
 }

@@ -155,5 +155,7 @@ extern bool guard8_is_in_log(const RaftEngine *engine, uint64_t index,
 							 uint64_t term);
 extern uint64_t guard8_limit(const RaftEngine *engine, uint64_t commit);
 extern uint64_t guard9_base(const RaftEngine *engine, const EngineMessage *m);
+extern uint64_t guard10_term(const RaftEngine *engine, uint64_t term,
+							 bool is_granted);
 
 #endif							/* ENGINE_INTERNAL_H */

@@ -559,7 +559,8 @@ take_message(RaftEngine *engine, const struct raft_message *m)
 			break;
 		case RAFT_REQUEST_VOTE_RESULT:
 			out = add_message(engine, MESSAGE_VOTE_RESULT, m->server_id,
-							  vote_result->term);
+							  guard10_term(engine, vote_result->term,
+										   vote_result->vote_granted));
 			out->vote_result.is_granted = vote_result->vote_granted;
 			out->vote_result.is_pre_vote = vote_result->pre_vote;
 			break;
