@@ -29,6 +29,8 @@
 #include "gateway/metrics.h"
 #include "storage/ipc/control.h"
 
+/* of a page of our own, where connections are TLS */
+#define OWN_SCHEME "https://"
 #define OLD_PREFIX "/v3beta/"
 #define METRICS_CONTENT "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,6 +74,7 @@ const HttpHandlerOps gateway_handler = {
 static void split_target(HttpExchange *x);
 static bool check_host(HttpExchange *x);
 static void add_cors_fields(HttpExchange *x);
+static bool is_of_foreign_page(const HttpExchange *x);
 static void route(HttpExchange *x);
 static void route_call(HttpExchange *x);
 static const RpcInfo *find_route(Bytes path);
@@ -341,6 +344,28 @@ add_cors_fields(HttpExchange *x)
 		exchange_add_field(x, "vary", BYTES_LITERAL("Origin"));
 }
 
+/*
+ * A browser sends its user's certificate with whatever any page asks for, and
+ * asks nobody before it POSTs text/plain (Fetch, 3.2.2: "CORS-safelisted").  So
+ * where connections have certificates, a page that is not ours does nothing,
+ * unless cors names its origin; that it says "*" is not meant for this.  A
+ * token is no such danger: only who knows it can send it.
+ */
+static bool
+is_of_foreign_page(const HttpExchange *x)
+{
+	Bytes		origin = find_field(x->head, "origin");
+	Bytes		host = x->head->host;
+	size_t		scheme = strlen(OWN_SCHEME);
+
+	if (origin.len == 0 || !x->carrier->conn->is_tls || !guc_client_cert_auth ||
+		list_has(guc_cors, origin))
+		return false;
+	return !begins_with(origin, OWN_SCHEME) ||
+		!bytes_equal(bytes_make(origin.data + scheme, origin.len - scheme),
+					 host);
+}
+
 static void
 route(HttpExchange *x)
 {
@@ -370,6 +395,11 @@ route_call(HttpExchange *x)
 		exchange_add_field(x, "allow", BYTES_LITERAL("POST"));
 		call_answer_error(x, 405, GRPC_UNIMPLEMENTED, "Method Not Allowed");
 	}
+	else if (is_of_foreign_page(x))
+		call_answer_error(x, 403, GRPC_PERMISSION_DENIED,
+						  "claviger: a page of another origin may not use the "
+						  "client certificate; if it shall, name its origin in "
+						  "cors");
 	else
 		call_start(x, rpc);
 }

@@ -13,6 +13,7 @@
 /* of gRPC; those that a door gives without a line in errlist.h */
 #define GRPC_OK 0
 #define GRPC_INVALID_ARGUMENT 3
+#define GRPC_PERMISSION_DENIED 7
 #define GRPC_RESOURCE_EXHAUSTED 8
 #define GRPC_UNIMPLEMENTED 12
 #define GRPC_INTERNAL 13

@@ -109,7 +109,7 @@ GUC_ALIAS(experimental_watch_progress_notify_interval, watch_progress_notify_int
 
 GUC_GROUP("HTTP")
 GUC_BOOL(enable_grpc_gateway, true, GUC_RELOAD, "Serve the API in JSON under /v3/.")
-GUC_STRING(cors, "*", GUC_RELOAD, "Origins whose web pages may use the HTTP API, separated by commas; * means any.")
+GUC_STRING(cors, "*", GUC_RELOAD, "Origins whose web pages may use the HTTP API, separated by commas; * means any, but not where clients show certificates.")
 GUC_STRING(host_whitelist, "*", GUC_RELOAD, "Host names under which plain HTTP requests are answered, separated by commas; * means any.")
 GUC_STRING(metrics, "basic", GUC_START, "Metrics: basic, or extensive for times of each RPC as well.")
 GUC_INT(http_header_timeout, 10000, 100, 600000, "ms", GUC_RELOAD, "Time from the first byte of an HTTP/1.1 request to the end of its headers.")
