@@ -937,6 +937,25 @@ test_compaction(void **state)
 	assert_refused(&compact, ERR_COMPACTED);
 }
 
+/* tables were loaded with a removal half done, and no entry comes */
+static void
+test_removal_needs_no_entry(void **state)
+{
+	LogOp		put = put_by(admin(), "a", "v");
+	LogOp		compact = {.kind = LOGOP_COMPACT, .compact_revision = 4};
+	int			steps = 0;
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(run(&put), ERR_NONE);
+	assert_int_equal(run(&compact), ERR_NONE);
+	assert_int_equal(nrows, 3);
+	apply_destroy(apply);
+	apply = apply_create(&persist, 0);
+	while (apply_idle_step(apply))
+		assert_true(++steps < 100);
+	assert_int_equal(nrows, 1);
+}
+
 /* ---- tests: the same entries make the same state ---- */
 
 static uint64_t rng;
@@ -1221,6 +1240,7 @@ main(void)
 		WITH_WORLD(test_member_publish),
 		WITH_WORLD(test_alarms),
 		WITH_WORLD(test_compaction),
+		WITH_WORLD(test_removal_needs_no_entry),
 		cmocka_unit_test(test_same_entries_same_state),
 	};
 	int			rc = cmocka_run_group_tests(tests, NULL, NULL);

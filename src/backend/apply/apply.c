@@ -190,14 +190,12 @@ apply_batch_end(ApplyState *apply)
 bool
 apply_idle_step(ApplyState *apply)
 {
-	int64_t		kept_revision = store_draft()->log.kept_revision;
 	bool		done;
 
 	Assert(apply->draft == NULL);
 	apply->nremoved = 0;
 	done = mvcc_compact_step(store_draft(), IDLE_STEP_KEYS, &apply->on_removed);
-	if (apply->nremoved > 0 ||
-		store_draft()->log.kept_revision != kept_revision)
+	if (apply->nremoved > 0 || mvcc_compact_awaits_publish(store_draft()))
 	{
 		(void) INJECTION_POINT("compact-step");
 		store_publish();

@@ -138,12 +138,19 @@ mvcc_compact_step(StoreVersion *draft, uint32_t max_keys,
 	return compact.pass == 0 && compact.wanted == 0;
 }
 
+bool
+mvcc_compact_awaits_publish(const StoreVersion *draft)
+{
+	return compact.pass == 0 && compact.wanted != 0 &&
+		draft->number == compact.wanted_draft;
+}
+
 /* have all gone who may ask for revisions before the wanted one? */
 static bool
 pass_may_begin(StoreVersion *draft)
 {
 	/* not before it is published: the next draft says so */
-	if (draft->number == compact.wanted_draft)
+	if (mvcc_compact_awaits_publish(draft))
 		return false;
 	if (draft->log.kept_revision < compact.wanted)
 	{

@@ -150,6 +150,9 @@ extern ErrCode mvcc_compact_begin(StoreVersion *draft, int64_t revision);
 extern bool mvcc_compact_step(StoreVersion *draft, uint32_t max_keys,
 							  const MvccSink *on_removed);
 
+/* the removal goes on only after this draft has been published */
+extern bool mvcc_compact_awaits_publish(const StoreVersion *draft);
+
 /*
  * May history before this revision be taken away?  Asked before each removal
  * begins, until it says yes, so that watchers who are a little late need not be
