@@ -1455,6 +1455,118 @@ test_deadline(void **state)
 	assert_true(out.len > 1000);
 }
 
+/* with so many compares or ranges over all keys beside a put: does it run? */
+static ErrCode
+write_and_read(uint32_t ncompares, uint32_t nranges, const RangeOp *range)
+{
+	TxnOp		txn = {.ncompares = ncompares, .nsuccess = nranges + 1};
+	KvOp	   *ops = mcx_alloc0(scratch, txn.nsuccess * sizeof(*ops));
+	int64_t		before = store_draft()->kv_revision;
+	MvccWrite	w;
+	bool		succeeded;
+	ErrCode		error;
+
+	txn.compares = mcx_alloc0(scratch, (ncompares + 1) *
+							  sizeof(*txn.compares));
+	for (uint32_t i = 0; i < ncompares; i++)
+		txn.compares[i] = (CompareOp) {.range = range->range,
+			.result = COMPARE_GREATER, .target = COMPARE_MOD};
+	ops[0].kind = KVOP_PUT;
+	ops[0].put = (PutOp) {.key = B("k0000"), .value = B("v")};
+	for (uint32_t i = 0; i < nranges; i++)
+		ops[i + 1] = (KvOp) {.kind = KVOP_RANGE, .range = *range};
+	txn.success = ops;
+	mvcc_write_begin(&w, store_draft(), NULL, scratch);
+	error = mvcc_txn(&w, &txn, &succeeded, NULL);
+	mvcc_write_end(&w);
+	assert_int_equal(store_draft()->kv_revision,
+					 error == ERR_NONE ? before + 1 : before);
+	return error;
+}
+
+/* while one that writes is carried out everybody waits */
+static void
+test_writer_reads_little(void **state)
+{
+	RangeOp		all = {.range = keyrange_make(B("k"), B("l"))};
+	RangeOp		one = {.range = keyrange_make(B("big"), BYTES_EMPTY)};
+	char	   *big = mcx_alloc(scratch, 1024 * 1024 + 1);
+	char		key[16];
+
+	memset(big, 'x', 1024 * 1024);
+	big[1024 * 1024] = '\0';
+	for (int i = 0; i < 2000; i++)
+	{
+		snprintf(key, sizeof(key), "k%04d", i);
+		put(key, "v");
+	}
+	put("big", big);
+	/* 200 000 keys in all */
+	assert_int_equal(write_and_read(99, 0, &all), ERR_NONE);
+	assert_int_equal(write_and_read(101, 0, &all), ERR_TXN_READS_TOO_MUCH);
+	assert_int_equal(write_and_read(49, 49, &all), ERR_NONE);
+	assert_int_equal(write_and_read(51, 51, &all), ERR_TXN_READS_TOO_MUCH);
+	all.count_only = true;
+	assert_int_equal(write_and_read(0, 101, &all), ERR_TXN_READS_TOO_MUCH);
+	/* what is sorted counts twice */
+	all.count_only = false;
+	all.limit = 1;
+	all.sort_target = SORT_BY_CREATE;
+	assert_int_equal(write_and_read(0, 49, &all), ERR_NONE);
+	assert_int_equal(write_and_read(0, 51, &all), ERR_TXN_READS_TOO_MUCH);
+	/* 64 MB */
+	assert_int_equal(write_and_read(0, 63, &one), ERR_NONE);
+	assert_int_equal(write_and_read(0, 64, &one), ERR_TXN_READS_TOO_MUCH);
+	one.keys_only = true;
+	assert_int_equal(write_and_read(0, 64, &one), ERR_NONE);
+	one.keys_only = false;
+	one.count_only = true;
+	assert_int_equal(write_and_read(0, 64, &one), ERR_NONE);
+
+	/* deleted keys count until they are compacted, there or not */
+	all = (RangeOp) {.range = keyrange_make(B("k"), B("l"))};
+	delete_from("k");
+	assert_int_equal(write_and_read(0, 101, &all), ERR_TXN_READS_TOO_MUCH);
+	assert_int_equal(mvcc_compact_begin(store_draft(),
+										store_draft()->kv_revision), ERR_NONE);
+	assert_int_equal(write_and_read(0, 101, &all), ERR_NONE);
+}
+
+/* a range sees what was put before it */
+static void
+test_writer_reads_its_own(void **state)
+{
+	KvOp		ops[80];
+	TxnOp		txn = {.success = ops};
+	char	   *big = mcx_alloc(scratch, 1024 * 1024);
+	RangeOp		range = {.range = keyrange_make(B("a"), B("z"))};
+	MvccWrite	w;
+	bool		succeeded;
+	Buf			out;
+
+	memset(big, 'x', 1024 * 1024);
+	buf_init(&out, NULL);
+	ops[0] = (KvOp) {.kind = KVOP_PUT, .put = {.key = B("k"),
+			.value = bytes_make(big, 1024 * 1024)}};
+	for (int i = 1; i < 80; i++)
+		ops[i] = (KvOp) {.kind = KVOP_RANGE, .range = range};
+	txn.nsuccess = 16;
+	mvcc_write_begin(&w, store_draft(), NULL, scratch);
+	assert_int_equal(mvcc_txn(&w, &txn, &succeeded, &out), ERR_NONE);
+	mvcc_write_end(&w);
+	assert_true(out.len > 15 * 1024 * 1024);
+	out.len = 0;
+	txn.nsuccess = 66;
+	ops[0].put.key = B("l");
+	mvcc_write_begin(&w, store_draft(), NULL, scratch);
+	assert_int_equal(mvcc_txn(&w, &txn, &succeeded, &out),
+					 ERR_TXN_READS_TOO_MUCH);
+	mvcc_write_end(&w);
+	assert_int_equal(out.len, 0);
+	assert_null(mvcc_get(store_draft(), B("l"), 0));
+	buf_free(&out);
+}
+
 /* sorting by anything but the key, then the limit: not the other way round */
 static void
 test_limit_after_sort(void **state)
@@ -1753,6 +1865,10 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_compact_waits_for_readers, setup,
 										teardown),
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_writer_reads_little, setup,
+										teardown),
+		cmocka_unit_test_setup_teardown(test_writer_reads_its_own, setup,
+										teardown),
 		cmocka_unit_test_setup_teardown(test_limit_after_sort, setup,
 										teardown),
 		cmocka_unit_test_setup_teardown(test_serializable, setup, teardown),

@@ -60,7 +60,6 @@ static int compare_target(const KvVersion *a, const KvVersion *b,
 static void kvarray_add(KvArray *kvs, const KvVersion *kv);
 static const KvVersion *version_at(const KvVersion *newest, int64_t revision,
 								   ReadBudget *budget);
-static bool budget_is_spent(ReadBudget *budget);
 
 const KvVersion *
 mvcc_get(const StoreVersion *v, Bytes key, int64_t revision)
@@ -164,6 +163,7 @@ mvcc_scan_begin(RangeScan *scan, const StoreVersion *v, const KeyRange *range,
 {
 	scan->range = range;
 	scan->revision = revision;
+	scan->compacted_revision = v->compacted_revision;
 	scan->budget = budget;
 	scan->error = ERR_NONE;
 	/* one key needs no position */
@@ -182,25 +182,40 @@ mvcc_scan_next(RangeScan *scan)
 	while (scan->next != NULL)
 	{
 		const CowItem *item = scan->next;
+		const KvVersion *newest = kvversion_from_item(item);
+		uint32_t	before;
 		const KvVersion *kv;
 
 		if (keyrange_is_past(scan->range, cowitem_key(item)))
 			break;
-		if (budget_is_spent(scan->budget))
-		{
-			scan->error = ERR_SNAPSHOT_TOO_OLD;
+		scan->error = mvcc_budget_check(scan->budget);
+		if (scan->error != ERR_NONE)
 			break;
-		}
 		scan->next = scan->range->kind == KEYRANGE_POINT
 			? NULL
 			: cowtree_next(&scan->cursor);
-		kv = version_at(kvversion_from_item(item), scan->revision,
-						scan->budget);
+		before = scan->budget->work;
+		kv = version_at(newest, scan->revision, scan->budget);
+		if (kv != NULL || newest->mod_revision > scan->compacted_revision)
+			scan->budget->steps += scan->budget->work - before;
 		if (kv != NULL)
 			return kv;
 	}
 	scan->next = NULL;
 	return NULL;
+}
+
+ErrCode
+mvcc_budget_check(ReadBudget *budget)
+{
+	if (budget->max_steps > 0 && (budget->steps > budget->max_steps ||
+								  budget->bytes > budget->max_bytes))
+		return ERR_TXN_READS_TOO_MUCH;
+	if (budget->work < WORK_PER_CLOCK_READ || budget->deadline_ms == 0)
+		return ERR_NONE;
+	budget->work = 0;
+	return clock_monotonic_ms() < budget->deadline_ms ? ERR_NONE :
+		ERR_SNAPSHOT_TOO_OLD;
 }
 
 /* ---- ranges ---- */
@@ -259,8 +274,10 @@ range_collected(const StoreVersion *v, const RangeOp *op, ReadBudget *budget,
 		nshown = (size_t) op->limit;
 	for (size_t i = 0; i < nshown; i++)
 	{
-		if (budget_is_spent(budget))
-			return ERR_SNAPSHOT_TOO_OLD;
+		ErrCode		error = mvcc_budget_check(budget);
+
+		if (error != ERR_NONE)
+			return error;
 		mvcc_put_kv_field(out, RANGE_KVS, kvs.items[i], op->keys_only);
 	}
 	if (nshown < kvs.n)
@@ -388,13 +405,4 @@ version_at(const KvVersion *newest, int64_t revision, ReadBudget *budget)
 		}
 	}
 	return kv == NULL || kvversion_is_tombstone(kv) ? NULL : kv;
-}
-
-static bool
-budget_is_spent(ReadBudget *budget)
-{
-	if (budget->work < WORK_PER_CLOCK_READ || budget->deadline_ms == 0)
-		return false;
-	budget->work = 0;
-	return clock_monotonic_ms() >= budget->deadline_ms;
 }

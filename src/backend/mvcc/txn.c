@@ -11,6 +11,13 @@
  * it writes; so a transaction that is refused has changed nothing.
  *
  * Recursion is bounded by LOGOP_MAX_TXN_DEPTH (common/logop.h).
+ *
+ * While a transaction that writes is carried out everybody waits, and its
+ * operations are few but its ranges may be long.  So the first pass also counts
+ * what compares and ranges look at and how large the answer will be, and
+ * refuses what is beyond TXN_MAX_STEPS and TXN_MAX_BYTES.  The bounds are part
+ * of the state machine, the same on all members.  One that only reads runs in
+ * its client's own process, until a deadline.
  */
 #include "server.h"
 
@@ -19,6 +26,14 @@
 
 /* this layer and below */
 #include "mvcc/mvcc_internal.h"
+
+/* some 30 ms, and some 400 (the answer is copied several times) */
+#define TXN_MAX_STEPS 200000
+#define TXN_MAX_BYTES (64 * 1024 * 1024)
+/* what sorting a key costs beside looking at it */
+#define SORT_STEPS 1
+/* numbers of a KeyValue, and what is around it */
+#define KV_OVERHEAD_BYTES 64
 
 /* TxnResponse, ResponseOp, ResponseHeader */
 enum
@@ -47,6 +62,11 @@ typedef struct TxnRun
 	/* per transaction, in the order of walking: did its compares hold? */
 	Buf			choices;
 	size_t		next_choice;
+
+	/* those that ranges_check() has passed: later ranges will see them */
+	const PutOp **puts;
+	uint32_t	nputs;
+	uint32_t	cap_puts;
 } TxnRun;
 
 typedef struct Branch
@@ -58,6 +78,9 @@ typedef struct Branch
 static ErrCode txn_prepare(TxnRun *run, const TxnOp *txn);
 static ErrCode put_check(TxnRun *run, const KvOp *op);
 static ErrCode ranges_check(TxnRun *run, const TxnOp *txn);
+static ErrCode range_check(TxnRun *run, const RangeOp *op);
+static ErrCode range_measure(TxnRun *run, const RangeOp *op);
+static void note_put(TxnRun *run, const PutOp *op);
 static ErrCode revision_check(const StoreVersion *v, int64_t revision);
 static ErrCode txn_execute(TxnRun *run, const TxnOp *txn);
 static ErrCode op_execute(TxnRun *run, const KvOp *op);
@@ -85,6 +108,8 @@ mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded, Buf *out)
 		.v = w->draft, .w = w, .scratch = w->scratch, .out = out};
 	ErrCode		error;
 
+	run.budget.max_steps = TXN_MAX_STEPS;
+	run.budget.max_bytes = TXN_MAX_BYTES;
 	Assert(w->next_sub == 0);
 	buf_init(&run.choices, w->scratch);
 	error = txn_prepare(&run, op);
@@ -203,11 +228,89 @@ ranges_check(TxnRun *run, const TxnOp *txn)
 	for (uint32_t i = 0; error == ERR_NONE && i < branch.n; i++)
 	{
 		if (branch.ops[i].kind == KVOP_RANGE)
-			error = revision_check(run->v, branch.ops[i].range.revision);
+			error = range_check(run, &branch.ops[i].range);
+		else if (branch.ops[i].kind == KVOP_PUT)
+			note_put(run, &branch.ops[i].put);
 		else if (branch.ops[i].kind == KVOP_TXN)
 			error = ranges_check(run, &branch.ops[i].txn);
 	}
 	return error;
+}
+
+static ErrCode
+range_check(TxnRun *run, const RangeOp *op)
+{
+	ErrCode		error = revision_check(run->v, op->revision);
+
+	if (error == ERR_NONE && run->w != NULL)
+		error = range_measure(run, op);
+	return error;
+}
+
+/*
+ * Counts what the range will look at and answer.  Where a limit cuts what is
+ * sorted, as many of the largest are counted.
+ */
+static ErrCode
+range_measure(TxnRun *run, const RangeOp *op)
+{
+	ReadBudget *budget = &run->budget;
+	bool		is_sorted = op->sort_target != SORT_BY_KEY ||
+		op->sort_order == SORT_DESCEND;
+	uint64_t	limit = op->limit > 0 ? (uint64_t) op->limit : UINT64_MAX;
+	uint64_t	n = 0;
+	uint64_t	bytes = 0;
+	uint64_t	largest = 0;
+	RangeScan	scan;
+	const KvVersion *kv;
+
+	mvcc_scan_begin(&scan, run->v, &op->range, op->revision, budget);
+	while ((kv = mvcc_scan_next(&scan)) != NULL)
+	{
+		uint64_t	size = KV_OVERHEAD_BYTES + kvversion_key(kv).len +
+			(op->keys_only ? 0 : kvversion_value(kv).len);
+
+		if (is_sorted)
+			budget->steps += SORT_STEPS;
+		if (op->sort_target == SORT_BY_VALUE)
+			budget->bytes += kvversion_value(kv).len;
+		if (size > largest)
+			largest = size;
+		if (is_sorted || n < limit)
+			bytes += size;
+		n++;
+	}
+	if (scan.error != ERR_NONE)
+		return scan.error;
+	budget->steps += run->nputs;
+	for (uint32_t i = 0; i < run->nputs && op->revision <= 0; i++)
+	{
+		const PutOp *put = run->puts[i];
+
+		if (keyrange_contains(&op->range, put->key))
+			bytes += KV_OVERHEAD_BYTES + put->key.len +
+				(op->keys_only ? 0 : put->value.len);
+	}
+	if (is_sorted && limit < n && limit * largest < bytes)
+		bytes = limit * largest;
+	if (!op->count_only)
+		budget->bytes += bytes;
+	return mvcc_budget_check(budget);
+}
+
+static void
+note_put(TxnRun *run, const PutOp *op)
+{
+	if (run->nputs == run->cap_puts)
+	{
+		uint32_t	cap = run->cap_puts == 0 ? 16 : 2 * run->cap_puts;
+
+		run->puts = mcx_grow(run->scratch, run->puts,
+							 run->cap_puts * sizeof(*run->puts),
+							 cap * sizeof(*run->puts));
+		run->cap_puts = cap;
+	}
+	run->puts[run->nputs++] = op;
 }
 
 /*
@@ -401,6 +504,8 @@ compare_holds(const StoreVersion *v, const CompareOp *op, ReadBudget *budget,
 	while (*holds && (kv = mvcc_scan_next(&scan)) != NULL)
 	{
 		found = true;
+		if (op->target == COMPARE_VALUE)
+			budget->bytes += size_min(kvversion_value(kv).len, op->value.len);
 		*holds = version_satisfies(op, kv);
 	}
 	if (scan.error != ERR_NONE)

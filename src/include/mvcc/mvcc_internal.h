@@ -15,11 +15,20 @@
 #include "storage/snap/store.h"
 #include "utils/errcodes.h"
 
-/* what a reader may spend; work counts keys and steps along version chains */
+/*
+ * What a reader may spend; work counts keys and steps along version chains.
+ * A reader that is not asked what time it is (apply) has bounds instead: steps
+ * is the same work without what a compaction is about to remove, which some
+ * members still have and others do not.
+ */
 typedef struct ReadBudget
 {
 	int64_t		deadline_ms;	/* CLOCK_MONOTONIC; 0: none */
 	uint32_t	work;			/* since the clock was last looked at */
+	uint64_t	max_steps;		/* 0: no bounds */
+	uint64_t	max_bytes;
+	uint64_t	steps;
+	uint64_t	bytes;			/* compared, or to be copied */
 } ReadBudget;
 
 /* a walk over the live keys of a range at a revision, in key order */
@@ -27,6 +36,7 @@ typedef struct RangeScan
 {
 	const KeyRange *range;
 	int64_t		revision;		/* <= 0: newest */
+	int64_t		compacted_revision;
 	CowCursor	cursor;
 	const CowItem *next;		/* not yet looked at */
 	ReadBudget *budget;
@@ -38,6 +48,8 @@ extern void mvcc_scan_begin(RangeScan *scan, const StoreVersion *v,
 							ReadBudget *budget);
 /* the next live version, or NULL at the end or on scan->error */
 extern const KvVersion *mvcc_scan_next(RangeScan *scan);
+/* ERR_SNAPSHOT_TOO_OLD, ERR_TXN_READS_TOO_MUCH */
+extern ErrCode mvcc_budget_check(ReadBudget *budget);
 
 /*
  * The compacted revision as etcd counts, for comparing: -1 in a fresh store.
