@@ -226,6 +226,16 @@ def check_large_answers(client):
     answer = client.call(*txn(success=[op_put(b'x', value=b'y'), op(request_range=E.RangeRequest(
         key=b'big', range_end=b'bih'))]))
     TAP.equal(len(answer.responses[1].response_range.kvs), 30, 'and one from a transaction that writes')
+    too_large = (S.RESOURCE_EXHAUSTED,
+                 'claviger: the answer is larger than 255 MB; ask for it in parts, or with RangeStream')
+    all_big = op(request_range=E.RangeRequest(key=b'big', range_end=b'bih', sort_target=E.RangeRequest.VALUE))
+    answer = client.call(*txn(success=[all_big] * 8))
+    TAP.equal([len(r.response_range.kvs) for r in answer.responses], [30] * 8, 'an answer of 240 MB')
+    TAP.equal(error_of(lambda: client.call(*txn(success=[all_big] * 100))), too_large, 'one of 3 GB')
+    for i in range(30, 270):
+        client.call(*put(key=b'big%03d' % i, value=bytes([i % 256]) * 1000000))
+    for sort in ({}, {'sort_order': E.RangeRequest.DESCEND}):
+        TAP.equal(error_of(lambda: client.call(*rng(key=b'big', range_end=b'bih', **sort))), too_large, 'a range of 270 MB')
 
 
 def check_deadline(client):

@@ -22,6 +22,9 @@
 /* the clock is read once for this many keys and chain steps */
 #define WORK_PER_CLOCK_READ 256
 
+/* copying so much takes as long as looking at a key */
+#define BYTES_PER_WORK 1024
+
 /* RangeResponse, mvccpb.KeyValue */
 enum
 {
@@ -50,6 +53,8 @@ static ErrCode range_direct(const StoreVersion *v, const RangeOp *op,
 static ErrCode range_collected(const StoreVersion *v, const RangeOp *op,
 							   ReadBudget *budget, MemContext *scratch,
 							   Buf *out);
+static ErrCode answer_kv(const RangeOp *op, const KvVersion *kv,
+						 ReadBudget *budget, size_t start, Buf *out);
 static bool in_key_order(const RangeOp *op);
 static bool has_filter(const RangeOp *op);
 static bool passes_filter(const RangeOp *op, const KvVersion *kv);
@@ -230,15 +235,19 @@ range_direct(const StoreVersion *v, const RangeOp *op, ReadBudget *budget,
 {
 	RangeScan	scan;
 	const KvVersion *kv;
+	size_t		start = out->len;
 	int64_t		count = 0;
+	ErrCode		error = ERR_NONE;
 
 	mvcc_scan_begin(&scan, v, &op->range, op->revision, budget);
-	while ((kv = mvcc_scan_next(&scan)) != NULL)
+	while (error == ERR_NONE && (kv = mvcc_scan_next(&scan)) != NULL)
 	{
 		if (!op->count_only && (op->limit <= 0 || count < op->limit))
-			mvcc_put_kv_field(out, RANGE_KVS, kv, op->keys_only);
+			error = answer_kv(op, kv, budget, start, out);
 		count++;
 	}
+	if (error != ERR_NONE)
+		return error;
 	if (!op->count_only && op->limit > 0 && count > op->limit)
 		pbwire_put_uint(out, RANGE_MORE, 1);
 	pbwire_put_int(out, RANGE_COUNT, count);
@@ -256,6 +265,7 @@ range_collected(const StoreVersion *v, const RangeOp *op, ReadBudget *budget,
 	KvArray		kvs = {.mcx = scratch};
 	RangeScan	scan;
 	const KvVersion *kv;
+	size_t		start = out->len;
 	int64_t		count = 0;
 	size_t		nshown;
 
@@ -276,14 +286,27 @@ range_collected(const StoreVersion *v, const RangeOp *op, ReadBudget *budget,
 	{
 		ErrCode		error = mvcc_budget_check(budget);
 
+		if (error == ERR_NONE)
+			error = answer_kv(op, kvs.items[i], budget, start, out);
 		if (error != ERR_NONE)
 			return error;
-		mvcc_put_kv_field(out, RANGE_KVS, kvs.items[i], op->keys_only);
 	}
 	if (nshown < kvs.n)
 		pbwire_put_uint(out, RANGE_MORE, 1);
 	pbwire_put_int(out, RANGE_COUNT, count);
 	return ERR_NONE;
+}
+
+static ErrCode
+answer_kv(const RangeOp *op, const KvVersion *kv, ReadBudget *budget,
+		  size_t start, Buf *out)
+{
+	size_t		before = out->len;
+
+	mvcc_put_kv_field(out, RANGE_KVS, kv, op->keys_only);
+	budget->work += (uint32_t) ((out->len - before) / BYTES_PER_WORK);
+	return out->len - start > MVCC_MAX_ANSWER_BYTES ? ERR_ANSWER_TOO_LARGE :
+		ERR_NONE;
 }
 
 static bool

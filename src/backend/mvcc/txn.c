@@ -58,6 +58,7 @@ typedef struct TxnRun
 	ReadBudget	budget;
 	MemContext *scratch;
 	Buf		   *out;			/* NULL: no answer wanted */
+	size_t		out_start;
 
 	/* per transaction, in the order of walking: did its compares hold? */
 	Buf			choices;
@@ -128,8 +129,9 @@ ErrCode
 mvcc_txn_readonly(const StoreVersion *v, const TxnOp *txn, int64_t deadline_ms,
 				  MemContext *scratch, Buf *out)
 {
-	TxnRun		run = {.v = v, .scratch = scratch, .out = out};
 	size_t		start = out->len;
+	TxnRun		run = {
+		.v = v, .scratch = scratch, .out = out, .out_start = start};
 	ErrCode		error;
 
 	Assert(mvcc_txn_is_readonly(txn));
@@ -349,6 +351,10 @@ txn_execute(TxnRun *run, const TxnOp *txn)
 			return error;
 		if (run->out != NULL)
 			message_end(run->out, response);
+		/* one that writes was measured before, and cannot fail */
+		if (run->w == NULL &&
+			run->out->len - run->out_start > MVCC_MAX_ANSWER_BYTES)
+			return ERR_ANSWER_TOO_LARGE;
 	}
 	return ERR_NONE;
 }

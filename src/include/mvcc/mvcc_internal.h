@@ -16,6 +16,12 @@
 #include "utils/errcodes.h"
 
 /*
+ * No answer is larger: at a little more the doors give up the connection
+ * (rpc/grpcstream.c), and until then it would fill memory for nothing.
+ */
+#define MVCC_MAX_ANSWER_BYTES ((size_t) 255 * 1024 * 1024)
+
+/*
  * What a reader may spend; work counts keys and steps along version chains.
  * A reader that is not asked what time it is (apply) has bounds instead: steps
  * is the same work without what a compaction is about to remove, which some

@@ -42,6 +42,7 @@ ERR(ERR_NO_SPACE, 8, 429, "53100", "etcdserver: mvcc: database space exceeded")
 ERR(ERR_TOO_MANY_REQUESTS, 8, 429, "53400", "etcdserver: too many requests")
 ERR(ERR_TOO_MANY_CONNECTIONS, 8, 429, "53300", "claviger: too many connections")
 ERR(ERR_TOO_MANY_LOGINS, 8, 429, "53400", "claviger: too many logins are waiting to be checked")
+ERR(ERR_ANSWER_TOO_LARGE, 8, 429, "54000", "claviger: the answer is larger than 255 MB; ask for it in parts, or with RangeStream")
 ERR(ERR_SNAPSHOT_TOO_OLD, 8, 429, "72000", "claviger: the request held its snapshot for too long")
 /* 9 FailedPrecondition */
 ERR(ERR_LEASE_EXIST, 9, 400, "42710", "etcdserver: lease already exists")
