@@ -271,12 +271,31 @@ def test_auth(server, c):
     root.call(AU + 'AuthDisable', E.AuthDisableRequest(), E.AuthDisableResponse)
 
 
+def test_token_ends():
+    """Observing goes on no longer than the token that nobody uses."""
+    server = claviger.Server(args=['--auth-token-ttl', '1']).start()
+    c = claviger.Client(server)
+    c.call(AU + 'UserAdd', E.AuthUserAddRequest(name='root', password='root'), E.AuthUserAddResponse)
+    c.call(AU + 'UserGrantRole', E.AuthUserGrantRoleRequest(user='root', role='root'), E.AuthUserGrantRoleResponse)
+    c.call(KV + 'Put', E.PutRequest(key=b'e/1', value=b'1'), E.PutResponse)
+    c.call(AU + 'AuthEnable', E.AuthEnableRequest(), E.AuthEnableResponse)
+    c.token = c.call(AU + 'Authenticate', E.AuthenticateRequest(name='root', password='root'), E.AuthenticateResponse).token
+    stub = c.channel.unary_stream('/' + EL + 'Observe', request_serializer=lambda m: m.SerializeToString(),
+                                  response_deserializer=C.LeaderResponse.FromString)
+    stream = stub(C.LeaderRequest(name=b'e'), timeout=60 * claviger.SLOW, metadata=[('token', c.token)])
+    TAP.equal(error_of(lambda: list(stream)), (S.UNAUTHENTICATED, 'etcdserver: invalid auth token'),
+              'observing ends with the token')
+    c.close()
+    TAP.equal(server.stop(), 0, 'stops in order')
+
+
 def main():
     server = claviger.Server().start()
     c = claviger.Client(server)
     test_lock(server, c)
     test_election(server, c)
     test_auth(server, c)
+    test_token_ends()
     blocked = grant(c)
     lock(c, b'end', blocked)
     waiting = Call(server, LO + 'Lock', L.LockRequest(name=b'end', lease=grant(c)), L.LockResponse)

@@ -13,6 +13,7 @@
 
 /* lib and utils */
 #include "lib/pbwire.h"
+#include "utils/clock.h"
 
 /* this layer and below */
 #include "command/answer.h"
@@ -58,6 +59,8 @@ static void observe_event(Observer *o, const StoreVersion *v,
 static void observe_leader(Observer *o, const StoreVersion *v,
 						   const KvVersion *kv);
 static void on_observer_gone(void *arg);
+static ReqResult observe_wait(Observer *o);
+static ReqResult observe_on_timer(Request *req);
 static bool observe_may_take(Watch *watch);
 static ErrCode observe_authorize(Watch *watch, const StoreVersion *v);
 static void observe_events(Watch *watch, const StoreVersion *v,
@@ -238,6 +241,9 @@ observe_at_point(Request *req)
 	access_init(&o->access, req->mcx);
 	access_add_range(&o->access, NEED_READ, &o->range);
 	error = request_authorize(req, v, &o->access);
+	/* once more without using the token, to know how long it is good */
+	if (error == ERR_NONE)
+		error = observe_authorize(&o->watch, v);
 	if (error == ERR_NONE)
 	{
 		req->handler_state = o;
@@ -247,7 +253,10 @@ observe_at_point(Request *req)
 		watch_start(&o->watch, v);
 	}
 	store_unpin();
-	return error == ERR_NONE ? request_park(req) : request_fail(req, error);
+	if (error != ERR_NONE)
+		return request_fail(req, error);
+	(void) observe_wait(o);
+	return request_park(req);
 }
 
 static ReqResult
@@ -316,22 +325,59 @@ observe_may_take(Watch *watch)
 	return request_may_send(o->req);
 }
 
-/* the stream may outlive its token: who asks is looked up again */
+/*
+ * The stream may outlive its token: who asks is looked up again, without using
+ * the token, which lives on by what its owner does and not by what he is told.
+ */
 static ErrCode
 observe_authorize(Watch *watch, const StoreVersion *v)
 {
 	Observer   *o = watch->owner;
 
 	request_identify_again(o->req);
-	return request_authorize(o->req, v, &o->access);
+	return request_recheck(o->req, v, &o->access);
+}
+
+/* until the token ends, if nothing comes before */
+static ReqResult
+observe_wait(Observer *o)
+{
+	if (o->req->identity_until_ms != INT64_MAX)
+		(void) request_wait_until(o->req, o->req->identity_until_ms,
+								  observe_on_timer);
+	return REQ_PENDING;
+}
+
+static ReqResult
+observe_on_timer(Request *req)
+{
+	Observer   *o = req->handler_state;
+	ErrCode		error = observe_authorize(&o->watch, store_pin());
+
+	store_unpin();
+	if (error == ERR_NONE)
+		return observe_wait(o);
+	watch_stop(&o->watch);
+	return request_fail(req, error);
 }
 
 static void
 observe_events(Watch *watch, const StoreVersion *v,
 			   const KvVersion *const *kvs, size_t n)
 {
+	Observer   *o = watch->owner;
+	ErrCode		error = ERR_NONE;
+
+	if (clock_monotonic_ms() >= o->req->identity_until_ms)
+		error = observe_authorize(watch, v);
+	if (error != ERR_NONE)
+	{
+		watch_stop(watch);
+		observe_ended(watch, v, error);
+		return;
+	}
 	for (size_t i = 0; i < n; i++)
-		observe_event(watch->owner, v, kvs[i]);
+		observe_event(o, v, kvs[i]);
 }
 
 static void
