@@ -189,7 +189,7 @@ take_without(const char *arg)
 			options.without_rounds = true;
 			p += 5;
 		}
-		else if (guard >= 1 && guard <= 10)
+		else if (guard >= 1 && guard <= 11)
 		{
 			options.without |= 1u << guard;
 			p = end;
@@ -296,10 +296,10 @@ wait_for_one(void)
 	nfailed++;
 	if (nfailed <= KEPT_FAILURES)
 		printf("FAILED seed %" PRIu64 ": %s; again: raft-sim --seeds %" PRIu64
-			   " --seconds %" PRIu64 "%s%.0u%s%s --verbose\n", job->seed, text,
+			   " --seconds %" PRIu64 "%s%s%s --verbose\n", job->seed, text,
 			   job->seed, options.seconds,
 			   options.members == 3 ? " --members 3" :
-			   options.members == 5 ? " --members 5" : "", options.members,
+			   options.members == 5 ? " --members 5" : "",
 			   without_arg != NULL ? " --without " : "",
 			   without_arg != NULL ? without_arg : "");
 	fflush(stdout);

@@ -1263,8 +1263,32 @@ scene_g10(void)
 	return m->term == 5;
 }
 
+/* G11: the leader of an old term wants us to fetch a state */
+static bool
+scene_g11(void)
+{
+	EngineMessage offer = {.kind = MESSAGE_SNAPSHOT,.term = 3};
+	RaftEngine *engine;
+	const EngineMessage *m;
+	bool		well;
+
+	disk_init(3);
+	disk.term = 4;
+	engine = start_engine();
+	offer.snapshot.index = 50;
+	offer.snapshot.term = 3;
+	offer.snapshot.configuration_index = 1;
+	offer.snapshot.configuration = buf_bytes(&disk.configuration);
+	assert_true(receive(engine, offer));
+	m = sent(MESSAGE_APPEND_RESULT, PEER);
+	well = m == NULL || m->append_result.rejected > 0;
+	assert_null(update.install);
+	engine_destroy(engine);
+	return well;
+}
+
 static bool (*const scenes[]) (void) = {NULL, scene_g1, scene_g2, scene_g3,
-	scene_g4, scene_g5, scene_g6, scene_g7, scene_g8, scene_g9, scene_g10};
+	scene_g4, scene_g5, scene_g6, scene_g7, scene_g8, scene_g9, scene_g10, scene_g11};
 
 static void
 test_guards(void **state)

@@ -271,3 +271,16 @@ guard10_term(const RaftEngine *engine, uint64_t term, bool is_granted)
 
 	return guard_is_on(10) && !is_granted && own > term ? own : term;
 }
+
+/*
+ * G11: a state that a leader of an old term wants us to have.  The library
+ * answers with success, in our term, up to an index that it has not set.  If
+ * that member leads our term as well, it takes us to have its whole log: it
+ * sends us nothing more, and would count us for what is committed.  There is no
+ * need to answer: of the new term it hears from its heartbeats.
+ */
+bool
+guard11_is_old(const RaftEngine *engine, const EngineMessage *m)
+{
+	return guard_is_on(11) && m->term < raft_current_term(&engine->raft);
+}

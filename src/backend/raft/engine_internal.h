@@ -157,5 +157,6 @@ extern uint64_t guard8_limit(const RaftEngine *engine, uint64_t commit);
 extern uint64_t guard9_base(const RaftEngine *engine, const EngineMessage *m);
 extern uint64_t guard10_term(const RaftEngine *engine, uint64_t term,
 							 bool is_granted);
+extern bool guard11_is_old(const RaftEngine *engine, const EngineMessage *m);
 
 #endif							/* ENGINE_INTERNAL_H */

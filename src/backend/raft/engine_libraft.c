@@ -8,7 +8,7 @@
  *
  *	events and ownership of what goes in and comes out		this file
  *	messages from and to other members						engine_receive.c
- *	what the library needs around it, G1 to G10				engine_guards.c
+ *	what the library needs around it, G1 to G11				engine_guards.c
  *	who is a member											engine_configuration.c
  *	index and term of the log								engine_log.c
  *	messages as bytes										engine_message.c

@@ -391,6 +391,8 @@ receive_snapshot(RaftEngine *engine, uint64_t now_ms, const EngineMessage *m)
 		},
 	};
 
+	if (guard11_is_old(engine, m))
+		return;
 	c = &message.install_snapshot.conf;
 	engine_configuration_to_raft(m->snapshot.configuration, c);
 	if (!is_forgotten)

@@ -335,7 +335,7 @@ extern bool engine_message_decode(Bytes encoded, EngineMessage *message,
 								  MemContext *mcx);
 
 #ifdef USE_INJECTION
-/* bits 1 << 1 .. 1 << 10: leave guards G1 .. G10 out, to see that they are needed */
+/* bits 1 << 1 .. 1 << 11: leave guards G1 .. G11 out, to see that they are needed */
 extern void engine_test_disable_guards(uint32_t mask);
 #endif
 
