@@ -929,7 +929,7 @@ test_nonsense_is_refused(void **state)
 	assert_true(receive(engine, append(1, 2, 1, NULL, 0, 2)));
 	assert_int_equal(sent(MESSAGE_APPEND_RESULT, PEER)->term, 2);
 	assert_int_equal(sent(MESSAGE_APPEND_RESULT, PEER)->append_result.last_index,
-					 0);
+					 1);
 	engine_destroy(engine);
 }
 

@@ -580,7 +580,11 @@ take_message(RaftEngine *engine, const struct raft_message *m)
 	}
 }
 
-/* to a leader of an old term the library says no more than that it is old */
+/*
+ * To a leader of an old term the library says no more than that it is old: the
+ * index is not set.  He may lead the present term as well, and then goes by
+ * what we say; so it is what costs him least, one entry back.
+ */
 static void
 take_append_result(RaftEngine *engine, EngineMessage *out,
 				   const struct raft_append_entries_result *r)
@@ -589,7 +593,8 @@ take_append_result(RaftEngine *engine, EngineMessage *out,
 		engine->append_term < r->term;
 
 	out->append_result.rejected = r->rejected;
-	out->append_result.last_index = is_old ? 0 : r->last_log_index;
+	out->append_result.last_index = !is_old ? r->last_log_index :
+		r->rejected > 0 ? r->rejected - 1 : 0;
 	if (!is_old && engine->append_term != 0)
 	{
 		engine->was_rejected = r->rejected > 0;
