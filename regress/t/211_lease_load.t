@@ -4,6 +4,7 @@ memory does not grow.
 
 LEASES: how many end at one time (default 10000)."""
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -116,6 +117,25 @@ def test_many(server, c):
            'puts go on meanwhile (%d, the slowest took %.3f s)' % (putter.n, putter.slowest))
 
 
+def test_keys_first(server, c):
+    """Anybody may be granted leases; nobody's keys outlive theirs because of that."""
+    lessor = claviger.auxiliary(server, 'lessor')
+    os.kill(lessor, signal.SIGSTOP)
+    try:
+        in_flight(c, LE + 'LeaseGrant', (E.LeaseGrantRequest(ID=n + 1, TTL=2) for n in range(LEASES)), E.LeaseGrantResponse)
+        c.call(LE + 'LeaseGrant', E.LeaseGrantRequest(ID=LEASES + 1, TTL=2), E.LeaseGrantResponse)
+        put(c, b'm/lock', LEASES + 1)
+        time.sleep(3)
+    finally:
+        os.kill(lessor, signal.SIGCONT)
+    while keys(c) > 0:
+        time.sleep(0.01)
+    left = count(c)
+    TAP.ok(left > LEASES / 10, 'a lease with a key ends before those without that ended earlier (%d left)' % left)
+    while count(c) > 0:
+        time.sleep(0.1)
+
+
 def test_flood(server, c):
     def flood(seconds):
         return subprocess.Popen([os.path.join(claviger.BINDIR, 'clav_bench'), '-e', server.url, '-o', 'keepalive', '-c', '6',
@@ -186,6 +206,7 @@ def main():
     server = claviger.Server().start()
     c = claviger.Client(server)
     test_many(server, c)
+    test_keys_first(server, c)
     test_flood(server, c)
     TAP.equal(server.stop(), 0, 'stops in order')
     TAP.done()

@@ -22,7 +22,9 @@
  *
  * Rate.  At most RATE revokes a second as in etcd, and at most OUTSTANDING
  * without an answer, so that many leases that end at one time never fill the
- * log's queue.  Which come first: those whose time was over first.
+ * log's queue.  Which come first: those with keys, because somebody may wait for
+ * those keys to go, and anybody may be granted leases without; among them those
+ * whose time was over first.
  *
  * Checkpoints.  What has been left of a lease is lost with this process's
  * machine, and then it has its full time again.  So for a lease that nobody
@@ -67,10 +69,17 @@ typedef struct Due
 	int64_t		id;
 } Due;
 
-/* a heap, the earliest first: what can end before the next walk */
-static Due *due;
-static size_t ndue;
-static size_t cap_due;
+/* the earliest first */
+typedef struct DueHeap
+{
+	Due		   *items;
+	size_t		n;
+	size_t		cap;
+} DueHeap;
+
+/* what can end before the next walk, with keys when it was looked at and without */
+static DueHeap due_with_keys;
+static DueHeap due_empty;
 
 static int64_t next_scan_ms;
 static int64_t next_checkpoint_ms;
@@ -86,13 +95,14 @@ static void scan(int64_t now_ms, int64_t horizon_ms);
 static bool scan_slice(uint64_t *from, int64_t now_ms, int64_t horizon_ms,
 					   bool is_checkpoint);
 static int64_t revoke_due(int64_t now_ms);
+static DueHeap *next_due(int64_t now_ms);
 static bool revoke(int64_t id);
 static void on_revoked(void *arg, const Completion *done);
 static void note_rest(const LeaseEntry *lease, int64_t now_ms, bool is_last);
 static void propose_checkpoint(void);
 static void last_word(void);
-static void heap_push(Due d);
-static void heap_pop(void);
+static void heap_push(DueHeap *heap, Due d);
+static void heap_pop(DueHeap *heap);
 
 void
 LessorMain(const AuxiliaryStart *start)
@@ -114,7 +124,7 @@ look(void)
 
 	if (!auxiliary_is_leader())
 	{
-		ndue = 0;
+		due_with_keys.n = due_empty.n = 0;
 		next_scan_ms = 0;
 		return SCAN_MS;
 	}
@@ -139,7 +149,7 @@ scan(int64_t now_ms, int64_t horizon_ms)
 	bool		is_checkpoint = now_ms >= next_checkpoint_ms;
 	uint64_t	from = 0;
 
-	ndue = 0;
+	due_with_keys.n = due_empty.n = 0;
 	while (scan_slice(&from, now_ms, horizon_ms, is_checkpoint))
 		continue;
 	if (!is_checkpoint)
@@ -171,7 +181,8 @@ scan_slice(uint64_t *from, int64_t now_ms, int64_t horizon_ms,
 		if (deadline_ms == LEASE_OVER && nrevoking > 0)
 			continue;
 		if (deadline_ms <= horizon_ms)
-			heap_push((Due) {.deadline_ms = deadline_ms,.id = lease->id});
+			heap_push(lease_nkeys(lease) > 0 ? &due_with_keys : &due_empty,
+					  (Due) {.deadline_ms = deadline_ms,.id = lease->id});
 		else if (is_checkpoint)
 			note_rest(lease, now_ms, false);
 	}
@@ -187,22 +198,38 @@ scan_slice(uint64_t *from, int64_t now_ms, int64_t horizon_ms,
 static int64_t
 revoke_due(int64_t now_ms)
 {
-	while (ndue > 0)
+	DueHeap    *heap;
+
+	while ((heap = next_due(now_ms)) != NULL)
 	{
 		if (now_ms < paused_until_ms)
 			return paused_until_ms;
-		if (due[0].deadline_ms > now_ms)
-			return due[0].deadline_ms;
+		if (heap->items[0].deadline_ms > now_ms)
+			return heap->items[0].deadline_ms;
 		/* an answer wakes us */
 		if (nrevoking >= OUTSTANDING)
 			return INT64_MAX;
 		if (now_ms < next_revoke_ms)
 			return next_revoke_ms;
-		if (!revoke(due[0].id))
+		if (!revoke(heap->items[0].id))
 			return now_ms + 1;
-		heap_pop();
+		heap_pop(heap);
 	}
 	return INT64_MAX;
+}
+
+/* Where the next to be revoked stands; if none is over, the first that will be. */
+static DueHeap *
+next_due(int64_t now_ms)
+{
+	if (due_empty.n == 0)
+		return due_with_keys.n > 0 ? &due_with_keys : NULL;
+	if (due_with_keys.n == 0)
+		return &due_empty;
+	if (due_with_keys.items[0].deadline_ms <= now_ms ||
+		due_with_keys.items[0].deadline_ms <= due_empty.items[0].deadline_ms)
+		return &due_with_keys;
+	return &due_empty;
 }
 
 /* False if there is no room for it now. */
@@ -311,41 +338,44 @@ last_word(void)
 /* ---- the heap ---- */
 
 static void
-heap_push(Due d)
+heap_push(DueHeap *heap, Due d)
 {
-	size_t		at = ndue;
+	size_t		at = heap->n;
+	Due		   *items;
 
-	if (ndue == cap_due)
+	if (heap->n == heap->cap)
 	{
-		cap_due = cap_due == 0 ? 256 : cap_due * 2;
-		due = xrealloc(due, cap_due * sizeof(*due));
+		heap->cap = heap->cap == 0 ? 256 : heap->cap * 2;
+		heap->items = xrealloc(heap->items, heap->cap * sizeof(Due));
 	}
-	ndue++;
-	for (; at > 0 && due[(at - 1) / 2].deadline_ms > d.deadline_ms;
+	items = heap->items;
+	heap->n++;
+	for (; at > 0 && items[(at - 1) / 2].deadline_ms > d.deadline_ms;
 		 at = (at - 1) / 2)
-		due[at] = due[(at - 1) / 2];
-	due[at] = d;
+		items[at] = items[(at - 1) / 2];
+	items[at] = d;
 }
 
 static void
-heap_pop(void)
+heap_pop(DueHeap *heap)
 {
-	Due			last = due[--ndue];
+	Due		   *items = heap->items;
+	Due			last = items[--heap->n];
 	size_t		at = 0;
 
 	for (;;)
 	{
 		size_t		child = 2 * at + 1;
 
-		if (child >= ndue)
+		if (child >= heap->n)
 			break;
-		if (child + 1 < ndue &&
-			due[child + 1].deadline_ms < due[child].deadline_ms)
+		if (child + 1 < heap->n &&
+			items[child + 1].deadline_ms < items[child].deadline_ms)
 			child++;
-		if (due[child].deadline_ms >= last.deadline_ms)
+		if (items[child].deadline_ms >= last.deadline_ms)
 			break;
-		due[at] = due[child];
+		items[at] = items[child];
 		at = child;
 	}
-	due[at] = last;
+	items[at] = last;
 }
