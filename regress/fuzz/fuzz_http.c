@@ -7,7 +7,7 @@
  * bit 3, the server is told to stop in the middle.  Requests are answered by
  * the doubles of ../unit/gateway_double.h.
  */
-/* needs: gateway/http gateway/httphead gateway/httpbody gateway/httptext gateway/exchange gateway/call gateway/health gateway/jsonin gateway/jsonout gateway/jsonsplit dispatch/metadata dispatch/status dispatch/decode common proto */
+/* needs: gateway/http gateway/websocket gateway/httphead gateway/httpbody gateway/httptext gateway/exchange gateway/call gateway/health gateway/jsonin gateway/jsonout gateway/jsonsplit dispatch/metadata dispatch/status dispatch/decode common proto */
 #include "server.h"
 
 /* lib and utils */

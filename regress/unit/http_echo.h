@@ -4,7 +4,8 @@
  *	  of its carriers.
  *
  * The path says what else: /early is answered before the body, /wait not at
- * all (answer() does it), /stream begins an answer that does not end.
+ * all (answer() does it), /stream begins an answer that does not end.  What
+ * would be a WebSocket becomes one.
  */
 #ifndef HTTP_ECHO_H
 #define HTTP_ECHO_H
@@ -17,6 +18,7 @@ struct HttpExchange
 	HttpCarrier *carrier;
 	const HttpHead *head;
 	Buf			body;
+	bool		is_open;		/* a WebSocket */
 	bool		is_answered;
 };
 
@@ -34,7 +36,9 @@ answer(HttpExchange *x, int status, Bytes body)
 {
 	HttpField	field = {BYTES_LITERAL("x-test"), BYTES_LITERAL("a\r\nb")};
 
-	x->carrier->ops->respond(x->carrier, status, &field, 1, (int64_t) body.len);
+	if (!x->is_open)
+		x->carrier->ops->respond(x->carrier, status, &field, 1,
+								 (int64_t) body.len);
 	x->carrier->ops->write(x->carrier, body);
 	x->carrier->ops->end(x->carrier);
 	x->is_answered = true;
@@ -59,7 +63,12 @@ echo_start(HttpExchange *x)
 	handled.started++;
 	if (bytes_equal_cstr(x->head->target, "/early"))
 		answer(x, 404, BYTES_LITERAL("early"));
-	if (bytes_equal_cstr(x->head->target, "/stream"))
+	else if (x->head->is_websocket)
+	{
+		x->is_open = true;
+		x->carrier->ops->respond(x->carrier, 101, NULL, 0, -1);
+	}
+	else if (bytes_equal_cstr(x->head->target, "/stream"))
 		x->carrier->ops->respond(x->carrier, 200, NULL, 0, -1);
 }
 

@@ -3,7 +3,7 @@
  *	  The HTTP/1.1 door: heads, bodies, and a session with a handler that
  *	  echoes.
  */
-/* needs: gateway/http gateway/httphead gateway/httpbody gateway/httptext */
+/* needs: gateway/http gateway/websocket gateway/httphead gateway/httpbody gateway/httptext */
 #include "server.h"
 
 /* libraries */
@@ -24,6 +24,7 @@
 
 int64_t		guc_http_header_timeout = 10000;
 int64_t		guc_http_idle_timeout = 300000;
+int64_t		guc_max_request_bytes = 1572864;
 
 /* ---- a session ---- */
 

@@ -6,7 +6,7 @@
 PACKAGES_BUILD="gcc make libc6-dev pkg-config libssl-dev libdb5.3-dev
 	libargon2-dev libconfig-dev libnghttp2-dev libprotobuf-c-dev
 	protobuf-c-compiler libisal-dev zlib1g-dev libjansson-dev
-	libhttp-parser-dev"
+	libhttp-parser-dev libwslay-dev"
 PACKAGES_SHOW="etcd-client"
 PACKAGES_TEST="git perl etcd-client etcd-server openssl libcmocka-dev curl
 	python3 python3-grpcio python3-protobuf protobuf-compiler clang-14

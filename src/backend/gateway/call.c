@@ -10,7 +10,8 @@
  * Of a unary call the first object of the body counts and the rest is thrown
  * away, and an empty body is an empty message (etcd-v3-wire.md 9.2).  The
  * objects of a bidirectional stream are messages as they come; the end of the
- * body closes the client's half.
+ * body closes the client's half.  Over a WebSocket the one object is enough,
+ * and its status is not told, only what would be in the body.
  *
  * Errors carry what clients of both generations of etcd's gateway look for:
  * "error", "code" and "message"; in a stream {"error":{...}} with "grpc_code",
@@ -33,8 +34,6 @@
 #include "gateway/json.h"
 #include "gateway/jsonsplit.h"
 
-/* what JSON adds to a message: a third for base64, and names and blanks */
-#define JSON_OVERHEAD_BYTES (64 * 1024)
 /* as dispatch/decode.c bounds the fields of a message */
 #define VALUES_PER_REQUEST 256
 #define VALUES_PER_OP 64
@@ -72,6 +71,7 @@ static const RequestOps request_ops = {
 
 static bool take_fields(GatewayCall *call);
 static bool take_deadline(GatewayCall *call);
+static bool ends_with_client(const GatewayCall *call);
 static void make_request(GatewayCall *call);
 static void finish_body(GatewayCall *call);
 static void take_rest(GatewayCall *call);
@@ -88,6 +88,7 @@ static void put_error(Buf *out, int code, const char *text);
 static void put_stream_error(Buf *out, int http_status, int code,
 							 const char *text);
 static void answer_message(GatewayCall *call, Bytes message);
+static void answer(GatewayCall *call, int http_status, Bytes body);
 static int	http_status_of(int grpc_code);
 static void wipe_and_free(Buf *buf);
 
@@ -100,10 +101,11 @@ call_start(HttpExchange *x, const RpcInfo *rpc)
 	call->rpc = rpc;
 	x->call = call;
 	buf_init(&call->rest, NULL);
-	jsonsplit_init(&call->split,
-				   arrival_max_bytes() / 3 * 4 + JSON_OVERHEAD_BYTES,
+	jsonsplit_init(&call->split, json_max_bytes(),
 				   VALUES_PER_REQUEST +
 				   VALUES_PER_OP * (uint32_t) guc_max_txn_ops);
+	if (x->head->is_websocket)
+		exchange_begin_websocket(x);
 	if (!take_fields(call) || !take_deadline(call))
 		return;
 	if (rpc->kind != RPC_BIDI)
@@ -129,15 +131,29 @@ call_body(GatewayCall *call, Bytes data)
 	if (cursor_left(&input) > 0 && call->rpc->kind == RPC_BIDI &&
 		!call->x->is_answered)
 		buf_append(&call->rest, input.pos, cursor_left(&input));
+	/* who waits for the answer does not close the WebSocket before */
+	if (call->x->head->is_websocket && call->has_value &&
+		!call->body_is_complete)
+	{
+		call->body_is_complete = true;
+		finish_body(call);
+	}
 }
 
 void
 call_end_of_body(GatewayCall *call)
 {
+	bool		was_complete = call->body_is_complete;
+
 	call->body_is_complete = true;
-	if (call->rpc->kind == RPC_BIDI)
+	if (call->x->head->is_websocket && ends_with_client(call))
+	{
+		cancel_request(call);
+		exchange_end(call->x);
+	}
+	else if (call->rpc->kind == RPC_BIDI)
 		take_rest(call);
-	else
+	else if (!was_complete)
 		finish_body(call);
 }
 
@@ -160,7 +176,11 @@ call_turn(GatewayCall *call)
 void
 call_stop(GatewayCall *call)
 {
-	if (call->rpc->flags & RPC_FLAG_ENDLESS)
+	bool		has_begun = call->body_is_complete || call->req != NULL;
+
+	/* to a WebSocket the request may never come */
+	if ((call->rpc->flags & RPC_FLAG_ENDLESS) ||
+		(call->x->head->is_websocket && !has_begun))
 		refuse(call, ERR_STOPPED, -1, NULL);
 }
 
@@ -257,6 +277,20 @@ take_deadline(GatewayCall *call)
 	}
 	call->deadline_ms = clock_monotonic_ms() + timeout_ms;
 	return true;
+}
+
+/*
+ * Who closes a WebSocket reads no more.  What has been asked for is done, and
+ * answered if that takes no time; but a stream that would go on for ever ends,
+ * and if nothing was asked nothing is done, empty message or not.
+ */
+static bool
+ends_with_client(const GatewayCall *call)
+{
+	if (call->rpc->kind == RPC_UNARY)
+		return !call->has_value && jsonsplit_is_between(&call->split);
+	return call->rpc->id != RPC_LEASE_LEASE_KEEP_ALIVE &&
+		((call->rpc->flags & RPC_FLAG_ENDLESS) != 0 || !call->has_value);
 }
 
 static void
@@ -517,13 +551,7 @@ answer_status(GatewayCall *call, GrpcStatus status)
 		put_stream_error(&out, http_status, status.code, status.text);
 		buf_put_u8(&out, '\n');
 	}
-	if (!x->has_begun)
-		exchange_answer(x, http_status, CONTENT_JSON, buf_bytes(&out));
-	else
-	{
-		exchange_write(x, buf_bytes(&out));
-		exchange_end(x);
-	}
+	answer(call, http_status, buf_bytes(&out));
 }
 
 static void
@@ -558,7 +586,7 @@ answer_message(GatewayCall *call, Bytes message)
 	{
 		exchange_add_field(x, "grpc-metadata-content-type",
 						   BYTES_LITERAL("application/grpc"));
-		exchange_answer(x, 200, CONTENT_JSON, buf_bytes(&out));
+		answer(call, 200, buf_bytes(&out));
 	}
 	else
 	{
@@ -567,6 +595,21 @@ answer_message(GatewayCall *call, Bytes message)
 		refuse(call, ERR_INTERNAL, -1, NULL);
 	}
 	wipe_and_free(&out);
+}
+
+/* all of it, or the last of it */
+static void
+answer(GatewayCall *call, int http_status, Bytes body)
+{
+	HttpExchange *x = call->x;
+
+	if (!x->has_begun)
+		exchange_answer(x, http_status, CONTENT_JSON, body);
+	else
+	{
+		exchange_write(x, body);
+		exchange_end(x);
+	}
 }
 
 /* ---- small things ---- */

@@ -29,8 +29,6 @@
 #include "gateway/metrics.h"
 #include "storage/ipc/control.h"
 
-/* of a page of our own, where connections are TLS */
-#define OWN_SCHEME "https://"
 #define OLD_PREFIX "/v3beta/"
 #define METRICS_CONTENT "text/plain; version=0.0.4; charset=utf-8"
 
@@ -126,6 +124,14 @@ exchange_begin(HttpExchange *x, int status, const char *content_type)
 	x->has_begun = true;
 	exchange_add_field(x, "content-type", bytes_from_cstr(content_type));
 	x->carrier->ops->respond(x->carrier, status, x->fields, x->nfields, -1);
+}
+
+void
+exchange_begin_websocket(HttpExchange *x)
+{
+	Assert(!x->has_begun && x->head->is_websocket);
+	x->has_begun = true;
+	x->carrier->ops->respond(x->carrier, 101, NULL, 0, -1);
 }
 
 void
@@ -350,20 +356,28 @@ add_cors_fields(HttpExchange *x)
  * where connections have certificates, a page that is not ours does nothing,
  * unless cors names its origin; that it says "*" is not meant for this.  A
  * token is no such danger: only who knows it can send it.
+ *
+ * What a page reads of an answer is else kept from it by the browser, as the
+ * CORS fields say; but what comes over a WebSocket every page reads.  So there
+ * cors counts here, and its "*" too if no certificate is in play.
  */
 static bool
 is_of_foreign_page(const HttpExchange *x)
 {
+	const HttpConn *conn = x->carrier->conn;
+	const char *scheme = conn->is_tls ? "https://" : "http://";
 	Bytes		origin = find_field(x->head, "origin");
-	Bytes		host = x->head->host;
-	size_t		scheme = strlen(OWN_SCHEME);
+	size_t		n = strlen(scheme);
 
-	if (origin.len == 0 || !x->carrier->conn->is_tls || !guc_client_cert_auth ||
-		list_has(guc_cors, origin))
+	if (origin.len == 0 || list_has(guc_cors, origin))
 		return false;
-	return !begins_with(origin, OWN_SCHEME) ||
-		!bytes_equal(bytes_make(origin.data + scheme, origin.len - scheme),
-					 host);
+	if (begins_with(origin, scheme) &&
+		bytes_equal(bytes_make(origin.data + n, origin.len - n),
+					x->head->host))
+		return false;
+	if (conn->is_tls && guc_client_cert_auth)
+		return true;
+	return x->head->is_websocket && !list_has(guc_cors, BYTES_LITERAL("*"));
 }
 
 static void
@@ -390,16 +404,20 @@ route_call(HttpExchange *x)
 
 	if (rpc == NULL)
 		call_answer_error(x, 404, 5, "Not Found");
-	else if (!bytes_equal_cstr(x->head->method, "POST"))
+	else if (!bytes_equal_cstr(x->head->method, "POST") &&
+			 !x->head->is_websocket)
 	{
 		exchange_add_field(x, "allow", BYTES_LITERAL("POST"));
 		call_answer_error(x, 405, GRPC_UNIMPLEMENTED, "Method Not Allowed");
 	}
 	else if (is_of_foreign_page(x))
 		call_answer_error(x, 403, GRPC_PERMISSION_DENIED,
+						  guc_client_cert_auth ?
 						  "claviger: a page of another origin may not use the "
 						  "client certificate; if it shall, name its origin in "
-						  "cors");
+						  "cors" :
+						  "claviger: a page of an origin that cors does not "
+						  "name may not open a WebSocket");
 	else
 		call_start(x, rpc);
 }

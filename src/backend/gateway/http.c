@@ -4,6 +4,10 @@
  *
  *	HEAD --head is complete--> BODY --its end--> ANSWER --answered--> HEAD
  *	  |                          |                  |
+ *	  |                       101|                  |
+ *	  |                          v                  |
+ *	  |                      WEBSOCKET--both closed-+-------------> OVER
+ *	  |                          |                  |
  *	  '--malformed, too late-----+------------------'----> LINGER --> OVER
  *
  * The carrier of comm/http.h.  A request that is answered before its body has
@@ -18,7 +22,7 @@
  *
  * Time: a head must be complete http_header_timeout after its first byte, a
  * body comes at 8 kB/s or better, an idle connection ends after
- * http_idle_timeout.
+ * http_idle_timeout.  Those of a WebSocket are in websocket.c.
  */
 #include "server.h"
 
@@ -34,6 +38,7 @@
 #include "gateway/httpbody.h"
 #include "gateway/httphead.h"
 #include "gateway/httptext.h"
+#include "gateway/websocket.h"
 
 #define INPUT_MAX_BYTES (128 * 1024)
 #define OUTPUT_MAX_BYTES (64 * 1024)
@@ -50,6 +55,7 @@ typedef enum SessionPhase
 	PHASE_HEAD,
 	PHASE_BODY,
 	PHASE_ANSWER,
+	PHASE_WEBSOCKET,
 	PHASE_LINGER,
 	PHASE_OVER
 } SessionPhase;
@@ -77,6 +83,7 @@ struct HttpSession
 	HttpBody	body;
 	uint64_t	body_bytes;		/* so far */
 	HttpExchange *exchange;
+	WebSocket  *websocket;		/* not NULL: to the end of the connection */
 	bool		is_responded;
 	bool		is_answered;
 	bool		is_chunked;		/* the answer */
@@ -110,7 +117,10 @@ static void skip_empty_lines(HttpSession *session);
 static bool begin_request(HttpSession *session, Bytes head);
 static bool advance_body(HttpSession *session);
 static bool advance_answer(HttpSession *session);
+static bool advance_websocket(HttpSession *session);
+static bool take_messages(HttpSession *session);
 static void end_exchange(HttpSession *session);
+static void wipe_fields(HttpHead *head);
 static void refuse(HttpSession *session, int status, const char *why);
 static void linger(HttpSession *session);
 static void enter(HttpSession *session, SessionPhase phase);
@@ -118,6 +128,7 @@ static void take_input(HttpSession *session, size_t n);
 static Bytes unread(const HttpSession *session);
 static bool rest_of_body_is_small(const HttpSession *session);
 static int64_t phase_limit_ms(const HttpSession *session);
+static bool is_held(const HttpSession *session);
 static HttpSession *session_of(HttpCarrier *carrier);
 
 bool
@@ -164,6 +175,8 @@ http_session_destroy(HttpSession *session)
 	MemContext *mcx = session->mcx;
 
 	end_exchange(session);
+	if (session->websocket != NULL)
+		websocket_destroy(session->websocket);
 	take_input(session, unread(session).len);
 	buf_free(&session->in);
 	buf_free(&session->out);
@@ -179,6 +192,8 @@ http_session_receive(HttpSession *session, Bytes data)
 		return false;
 	if (session->phase != PHASE_LINGER)
 		buf_append(&session->in, data.data, data.len);
+	if (session->websocket != NULL)
+		websocket_heard(session->websocket);
 	advance(session);
 	return session->phase != PHASE_OVER;
 }
@@ -201,6 +216,8 @@ http_session_pull(HttpSession *session)
 	session->out = sent;
 	if (session->sending.len == 0 && session->out.cap > KEEP_BYTES)
 		buf_free(&session->out);
+	if (session->websocket != NULL)
+		websocket_flushed(session->websocket);
 	if (session->exchange != NULL && !session->is_answered)
 		session->handler->turn(session->exchange);
 	advance(session);
@@ -269,6 +286,10 @@ http_session_on_timer(HttpSession *session, int64_t now_ms)
 			case PHASE_BODY:
 				refuse(session, 408, "the request did not arrive in time");
 				break;
+			case PHASE_WEBSOCKET:
+				websocket_on_timer(session->websocket, is_held(session),
+								   now_ms);
+				break;
 			default:
 				enter(session, PHASE_OVER);
 				break;
@@ -312,6 +333,9 @@ advance(HttpSession *session)
 				break;
 			case PHASE_ANSWER:
 				moves = advance_answer(session);
+				break;
+			case PHASE_WEBSOCKET:
+				moves = advance_websocket(session);
 				break;
 			default:
 				take_input(session, unread(session).len);
@@ -374,6 +398,8 @@ begin_request(HttpSession *session, Bytes head)
 	int			status = httphead_parse(head, session->head_mcx,
 										&session->head, &why);
 
+	if (status == 0)
+		status = websocket_check_head(&session->head, &why);
 	if (status != 0)
 	{
 		refuse(session, status, why);
@@ -456,6 +482,54 @@ advance_answer(HttpSession *session)
 	return true;
 }
 
+/* The exchange goes when it is answered, the connection when both have closed. */
+static bool
+advance_websocket(HttpSession *session)
+{
+	WebSocket  *ws = session->websocket;
+
+	if (session->is_answered)
+	{
+		websocket_close(ws, session->is_aborted ? WEBSOCKET_INTERNAL_ERROR :
+						session->is_stopping ? WEBSOCKET_GOING_AWAY :
+						WEBSOCKET_NORMAL);
+		end_exchange(session);
+	}
+	switch (websocket_state(ws))
+	{
+		case WEBSOCKET_OVER:
+			end_exchange(session);
+			enter(session, PHASE_OVER);
+			return true;
+		case WEBSOCKET_FAILED:
+			linger(session);
+			return true;
+		default:
+			return take_messages(session);
+	}
+}
+
+static bool
+take_messages(HttpSession *session)
+{
+	WebSocket  *ws = session->websocket;
+	HttpExchange *x = session->exchange;
+	Cursor		input = cursor_make(unread(session));
+	size_t		before = cursor_left(&input);
+	Bytes		piece;
+	bool		moves;
+
+	if (x != NULL && !session->handler->wants_body(x))
+		return false;
+	moves = websocket_next(ws, &input, &piece);
+	if (x != NULL && piece.len > 0)
+		session->handler->body(x, piece);
+	take_input(session, before - cursor_left(&input));
+	if (moves && x != NULL && websocket_state(ws) == WEBSOCKET_ENDED)
+		session->handler->end_of_body(x);
+	return moves;
+}
+
 static void
 end_exchange(HttpSession *session)
 {
@@ -463,8 +537,19 @@ end_exchange(HttpSession *session)
 		session->handler->destroy(session->exchange);
 	session->exchange = NULL;
 	session->is_answered = false;
+	wipe_fields(&session->head.head);
 	session->head = (HttpHead1) {.head.body_bytes = 0};
 	mcx_reset(session->head_mcx);
+}
+
+/* one of them may be a token */
+static void
+wipe_fields(HttpHead *head)
+{
+	for (uint32_t i = 0; i < head->nfields; i++)
+		if (head->fields[i].value.len > 0)
+			secret_wipe((void *) (uintptr_t) head->fields[i].value.data,
+						head->fields[i].value.len);
 }
 
 /*
@@ -489,10 +574,13 @@ refuse(HttpSession *session, int status, const char *why)
 			   "Content-Type: text/plain; charset=utf-8\r\n"
 			   "X-Content-Type-Options: nosniff\r\n"
 			   "Content-Length: %zu\r\n"
+			   "%s"
 			   "Connection: close\r\n\r\n"
 			   "%d %s: %s\n",
-			   status, reason, strlen(reason) + strlen(why) + 7, status,
-			   reason, why);
+			   status, reason, strlen(reason) + strlen(why) + 7,
+			   status == 426 ? "Upgrade: websocket\r\n"
+			   "Sec-WebSocket-Version: 13\r\n" : "",
+			   status, reason, why);
 	linger(session);
 }
 
@@ -570,11 +658,21 @@ phase_limit_ms(const HttpSession *session)
 			/* the messages of a stream come when they come */
 			return session->is_responded && !session->is_answered ? -1 :
 				arrival_due_ms(session->phase_ms, session->body_bytes);
+		case PHASE_WEBSOCKET:
+			return websocket_next_timer_ms(session->websocket,
+										   is_held(session));
 		case PHASE_LINGER:
 			return session->phase_ms;
 		default:
 			return -1;
 	}
+}
+
+/* something waits for the client to take it, or for the handler */
+static bool
+is_held(const HttpSession *session)
+{
+	return session->out.len + session->sending.len + unread(session).len > 0;
 }
 
 /* ---- the answer: what the handler calls ---- */
@@ -594,6 +692,15 @@ respond(HttpCarrier *carrier, int status, const HttpField *fields,
 
 	Assert(!session->is_responded);
 	session->is_responded = true;
+	if (status == 101)
+	{
+		session->is_chunked = false;
+		session->closes = true;
+		session->websocket = websocket_create(session->mcx, &session->head,
+											  out);
+		enter(session, PHASE_WEBSOCKET);
+		return;
+	}
 	session->has_succeeded |= status < 300;
 	session->is_chunked = body_bytes < 0 && !session->head.is_http10 &&
 		!session->has_no_body;
@@ -628,6 +735,13 @@ write_body(HttpCarrier *carrier, Bytes data)
 	HttpSession *session = session_of(carrier);
 
 	Assert(session->is_responded && !session->is_answered);
+	if (session->websocket != NULL)
+	{
+		/* an error is followed by the end anyway */
+		session->has_succeeded = true;
+		websocket_send(session->websocket, data);
+		return;
+	}
 	/* an empty chunk would be the last one */
 	if (data.len == 0 || session->has_no_body)
 		return;

@@ -48,8 +48,7 @@ static bool take_fields(HeadParse *parse);
 static bool take_field(HeadParse *parse, HttpField *field, unsigned *seen);
 static bool take_length(HeadParse *parse, Bytes value);
 static void take_connection(HeadParse *parse, Bytes value);
-static bool is_token(Bytes name);
-static Bytes trim(Bytes text);
+static bool lists_word(Bytes list, const char *word);
 static Bytes lower_dup(MemContext *mcx, Bytes text);
 static bool equal_nocase(Bytes text, const char *word);
 
@@ -97,6 +96,34 @@ httphead_parse(Bytes data, MemContext *mcx, HttpHead1 *head, const char **why)
 	}
 	*why = parse->why;
 	return parse->status;
+}
+
+bool
+httphead_is_token(Bytes name)
+{
+	static const char others[] = "!#$%&'*+-.^_`|~";
+
+	for (size_t i = 0; i < name.len; i++)
+	{
+		uint8_t		c = name.data[i];
+
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+			  (c >= 'A' && c <= 'Z') ||
+			  (c != '\0' && strchr(others, c) != NULL)))
+			return false;
+	}
+	return name.len > 0;
+}
+
+Bytes
+httphead_trim(Bytes text)
+{
+	while (text.len > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
+		text = bytes_make(text.data + 1, text.len - 1);
+	while (text.len > 0 && (text.data[text.len - 1] == ' ' ||
+							text.data[text.len - 1] == '\t'))
+		text.len--;
+	return text;
 }
 
 /* ---- callbacks of http-parser ---- */
@@ -262,10 +289,10 @@ static bool
 take_field(HeadParse *parse, HttpField *field, unsigned *seen)
 {
 	HttpHead   *head = &parse->head->head;
-	Bytes		value = trim(field->value);
+	Bytes		value = httphead_trim(field->value);
 	Bytes		name;
 
-	if (!is_token(field->name))
+	if (!httphead_is_token(field->name))
 		return refuse(parse, 400, "malformed header field") == 0;
 	name = lower_dup(parse->mcx, field->name);
 	if (bytes_equal_cstr(name, "host"))
@@ -288,6 +315,8 @@ take_field(HeadParse *parse, HttpField *field, unsigned *seen)
 	}
 	if (bytes_equal_cstr(name, "connection"))
 		take_connection(parse, value);
+	if (bytes_equal_cstr(name, "upgrade"))
+		parse->head->names_websocket |= lists_word(value, "websocket");
 	if (bytes_equal_cstr(name, "expect"))
 	{
 		if (!equal_nocase(value, "100-continue"))
@@ -320,52 +349,34 @@ take_length(HeadParse *parse, Bytes value)
 	return true;
 }
 
-/* a list of words; "keep-alive" is what happens anyway */
+/* "keep-alive" is what happens anyway */
 static void
 take_connection(HeadParse *parse, Bytes value)
 {
-	size_t		at = 0;
-
-	while (at < value.len)
-	{
-		const uint8_t *comma = memchr(value.data + at, ',', value.len - at);
-		size_t		end = comma == NULL ? value.len :
-			(size_t) (comma - value.data);
-
-		if (equal_nocase(trim(bytes_make(value.data + at, end - at)), "close"))
-			parse->head->wants_close = true;
-		at = end + 1;
-	}
+	parse->head->wants_close |= lists_word(value, "close");
+	parse->head->wants_upgrade |= lists_word(value, "upgrade");
 }
 
 /* ---- text ---- */
 
+/* with commas between its words */
 static bool
-is_token(Bytes name)
+lists_word(Bytes list, const char *word)
 {
-	static const char others[] = "!#$%&'*+-.^_`|~";
+	size_t		at = 0;
 
-	for (size_t i = 0; i < name.len; i++)
+	while (at < list.len)
 	{
-		uint8_t		c = name.data[i];
+		const uint8_t *comma = memchr(list.data + at, ',', list.len - at);
+		size_t		end = comma == NULL ? list.len :
+			(size_t) (comma - list.data);
 
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-			  (c >= 'A' && c <= 'Z') ||
-			  (c != '\0' && strchr(others, c) != NULL)))
-			return false;
+		if (equal_nocase(httphead_trim(bytes_make(list.data + at, end - at)),
+						 word))
+			return true;
+		at = end + 1;
 	}
-	return name.len > 0;
-}
-
-static Bytes
-trim(Bytes text)
-{
-	while (text.len > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
-		text = bytes_make(text.data + 1, text.len - 1);
-	while (text.len > 0 && (text.data[text.len - 1] == ' ' ||
-							text.data[text.len - 1] == '\t'))
-		text.len--;
-	return text;
+	return false;
 }
 
 static Bytes

@@ -51,6 +51,12 @@ typedef struct HttpHead
 	HttpField  *fields;			/* without Host and what frames the body */
 	uint32_t	nfields;
 	int64_t		body_bytes;		/* -1: not known before its end */
+	/*
+	 * The request would go on as a WebSocket: answered with 101 it does, and
+	 * each write() is one message.  What its messages say is the body, which
+	 * has no end as long as the client listens.
+	 */
+	bool		is_websocket;
 } HttpHead;
 
 /* of the connection; set once */
@@ -69,6 +75,7 @@ typedef struct HttpCarrierOps
 {
 	/*
 	 * Status and fields, once; they are copied.  body_bytes -1: not known.
+	 * To a request that would be a WebSocket status may be 101, without fields.
 	 * What describes the framing of the body is the carrier's own matter.
 	 */
 	void		(*respond) (HttpCarrier *carrier, int status,

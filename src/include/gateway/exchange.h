@@ -56,6 +56,8 @@ extern void exchange_answer(HttpExchange *x, int status,
 /* an answer whose length is not known; then carrier->ops->write and end */
 extern void exchange_begin(HttpExchange *x, int status,
 						   const char *content_type);
+/* or, if the head says is_websocket: messages, each with exchange_write() */
+extern void exchange_begin_websocket(HttpExchange *x);
 extern void exchange_write(HttpExchange *x, Bytes data);
 extern void exchange_end(HttpExchange *x);
 extern bool exchange_is_get(HttpExchange *x);	/* else answers 405 */

@@ -18,6 +18,11 @@ typedef struct HttpHead1
 	bool		is_chunked;
 	bool		wants_close;	/* Connection: close, or HTTP/1.0 */
 	bool		expects_continue;
+	bool		wants_upgrade;	/* Connection: upgrade */
+	bool		names_websocket;	/* Upgrade: websocket */
+	/* by websocket_check_head() */
+	Bytes		websocket_key;
+	bool		has_bearer;		/* a token came as its subprotocol */
 } HttpHead1;
 
 /*
@@ -32,5 +37,10 @@ extern size_t httphead_length(Bytes data, size_t *from);
  */
 extern int	httphead_parse(Bytes data, MemContext *mcx, HttpHead1 *head,
 						   const char **why);
+
+/* of the characters that a name may have (RFC 9110 5.6.2) */
+extern bool httphead_is_token(Bytes name);
+/* without blanks around it */
+extern Bytes httphead_trim(Bytes text);
 
 #endif							/* GATEWAY_HTTPHEAD_H */

@@ -13,7 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dispatch/arrival.h"
 #include "lib/buf.h"
+
+/* what JSON adds to a message: a third for base64, and names and blanks */
+#define JSON_OVERHEAD_BYTES (64 * 1024)
 
 /* a transaction in a transaction is four levels further down */
 #define JSONSPLIT_MAX_DEPTH 300
@@ -47,6 +51,13 @@ typedef struct JsonSplit
 	bool		in_string;
 	bool		is_escaped;
 } JsonSplit;
+
+/* most bytes of a message in JSON */
+static inline size_t
+json_max_bytes(void)
+{
+	return arrival_max_bytes() / 3 * 4 + JSON_OVERHEAD_BYTES;
+}
 
 extern void jsonsplit_init(JsonSplit *split, size_t max_bytes,
 						   uint32_t max_values);
