@@ -73,6 +73,7 @@ static void split_target(HttpExchange *x);
 static bool check_host(HttpExchange *x);
 static void add_cors_fields(HttpExchange *x);
 static bool is_of_foreign_page(const HttpExchange *x);
+static bool asks_for_certificates(const HttpConn *conn);
 static void route(HttpExchange *x);
 static void route_call(HttpExchange *x);
 static const RpcInfo *find_route(Bytes path);
@@ -375,9 +376,14 @@ is_of_foreign_page(const HttpExchange *x)
 		bytes_equal(bytes_make(origin.data + n, origin.len - n),
 					x->head->host))
 		return false;
-	if (conn->is_tls && guc_client_cert_auth)
-		return true;
-	return x->head->is_websocket && !list_has(guc_cors, BYTES_LITERAL("*"));
+	return asks_for_certificates(conn) ||
+		(x->head->is_websocket && !list_has(guc_cors, BYTES_LITERAL("*")));
+}
+
+static bool
+asks_for_certificates(const HttpConn *conn)
+{
+	return conn->is_tls && guc_client_cert_auth;
 }
 
 static void
@@ -412,7 +418,7 @@ route_call(HttpExchange *x)
 	}
 	else if (is_of_foreign_page(x))
 		call_answer_error(x, 403, GRPC_PERMISSION_DENIED,
-						  guc_client_cert_auth ?
+						  asks_for_certificates(x->carrier->conn) ?
 						  "claviger: a page of another origin may not use the "
 						  "client certificate; if it shall, name its origin in "
 						  "cors" :

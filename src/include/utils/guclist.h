@@ -113,7 +113,7 @@ GUC_STRING(cors, "*", GUC_RELOAD, "Origins whose web pages may use the HTTP API,
 GUC_STRING(host_whitelist, "*", GUC_RELOAD, "Host names under which plain HTTP requests are answered, separated by commas; * means any.")
 GUC_STRING(metrics, "basic", GUC_START, "Metrics: basic, or extensive for times of each RPC as well.")
 GUC_INT(http_header_timeout, 10000, 100, 600000, "ms", GUC_RELOAD, "Time from the first byte of an HTTP/1.1 request to the end of its headers.")
-GUC_INT(http_idle_timeout, 300000, 100, 86400000, "ms", GUC_RELOAD, "Idle time after which an HTTP/1.1 connection is closed.")
+GUC_INT(http_idle_timeout, 300000, 100, 86400000, "ms", GUC_RELOAD, "Idle time after which an HTTP/1.1 connection is closed, and a WebSocket pinged.")
 
 GUC_GROUP("Logging")
 GUC_STRING(log_level, "info", GUC_RELOAD, "Lowest level logged: debug, info, warning (or warn), error.")
