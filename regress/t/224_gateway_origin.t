@@ -38,12 +38,14 @@ class Browser:
         return self.post(None, '/v3/kv/range', {'key': b64('a')})[1].get('kvs', [{}])[0].get('value')
 
 
-def with_certificates(directory, with_auth, cors):
+def with_certificates(directory, with_auth, cors, names_count=True):
     server = claviger.Server(args=['--cert-file', directory + '/server.crt', '--key-file', directory + '/server.key',
-                                   '--client-cert-auth', '--trusted-ca-file', directory + '/ca.crt'] +
+                                   '--trusted-ca-file', directory + '/ca.crt'] +
+                             (['--client-cert-auth'] if names_count else []) +
                              (['--cors', cors] if cors else []), tls=True).start()
     browser = Browser(server, directory)
-    name = '%s, cors %s: ' % ('auth on' if with_auth else 'auth off', cors or 'as it is')
+    name = '%s, cors %s%s: ' % ('auth on' if with_auth else 'auth off', cors or 'as it is',
+                                '' if names_count else ', a certificate only lets in')
     if with_auth:
         for path, body in (('user/add', {'name': 'root', 'password': 'r'}), ('role/add', {'name': 'root'}),
                            ('user/grant', {'user': 'root', 'role': 'root'}), ('enable', {})):
@@ -85,6 +87,7 @@ def main():
         for with_auth in (True, False):
             for cors in (None, 'https://good.example,https://better.example'):
                 with_certificates(directory, with_auth, cors)
+        with_certificates(directory, False, None, names_count=False)
     without_certificates()
     TAP.done()
 

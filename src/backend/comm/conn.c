@@ -40,6 +40,7 @@ struct Conn
 	bool		is_established; /* handshake done */
 	bool		is_broken;		/* no close_notify may follow */
 	bool		has_pending;	/* the last read left decryptable bytes */
+	bool		has_certificate;	/* the handshake checks the client's */
 	uint8_t    *common_name;
 	size_t		common_name_len;
 	char		alpn[16];
@@ -210,6 +211,12 @@ conn_common_name(const Conn *conn)
 	return bytes_make(conn->common_name, conn->common_name_len);
 }
 
+bool
+conn_has_certificate(const Conn *conn)
+{
+	return conn->has_certificate;
+}
+
 const char *
 conn_peer_name(const Conn *conn)
 {
@@ -244,6 +251,7 @@ remember_handshake(Conn *conn)
 	SSL_get0_alpn_selected(conn->ssl, &alpn, &len);
 	if (len > 0 && len < sizeof(conn->alpn))
 		memcpy(conn->alpn, alpn, len);
+	conn->has_certificate = SSL_get0_peer_certificate(conn->ssl) != NULL;
 	if (!tls_session_common_name(conn->ssl, &conn->common_name,
 								 &conn->common_name_len))
 	{

@@ -73,7 +73,6 @@ static void split_target(HttpExchange *x);
 static bool check_host(HttpExchange *x);
 static void add_cors_fields(HttpExchange *x);
 static bool is_of_foreign_page(const HttpExchange *x);
-static bool asks_for_certificates(const HttpConn *conn);
 static void route(HttpExchange *x);
 static void route_call(HttpExchange *x);
 static const RpcInfo *find_route(Bytes path);
@@ -355,7 +354,9 @@ add_cors_fields(HttpExchange *x)
  * A browser sends its user's certificate with whatever any page asks for, and
  * asks nobody before it POSTs text/plain (Fetch, 3.2.2: "CORS-safelisted").  So
  * where connections have certificates, a page that is not ours does nothing,
- * unless cors names its origin; that it says "*" is not meant for this.  A
+ * unless cors names its origin; that it says "*" is not meant for this.  It is
+ * the connection that counts: without client_cert_auth a certificate is what
+ * lets one in, and a reload changes nothing for connections that are there.  A
  * token is no such danger: only who knows it can send it.
  *
  * What a page reads of an answer is else kept from it by the browser, as the
@@ -376,14 +377,8 @@ is_of_foreign_page(const HttpExchange *x)
 		bytes_equal(bytes_make(origin.data + n, origin.len - n),
 					x->head->host))
 		return false;
-	return asks_for_certificates(conn) ||
+	return conn->has_certificate ||
 		(x->head->is_websocket && !list_has(guc_cors, BYTES_LITERAL("*")));
-}
-
-static bool
-asks_for_certificates(const HttpConn *conn)
-{
-	return conn->is_tls && guc_client_cert_auth;
 }
 
 static void
@@ -418,7 +413,7 @@ route_call(HttpExchange *x)
 	}
 	else if (is_of_foreign_page(x))
 		call_answer_error(x, 403, GRPC_PERMISSION_DENIED,
-						  asks_for_certificates(x->carrier->conn) ?
+						  x->carrier->conn->has_certificate ?
 						  "claviger: a page of another origin may not use the "
 						  "client certificate; if it shall, name its origin in "
 						  "cors" :

@@ -261,6 +261,7 @@ open_session(const BackendStart *start, SessionProtocol protocol)
 	HttpConn	conn = {
 		.common_name = conn_common_name(backend.conn),
 		.is_tls = conn_is_tls(backend.conn),
+		.has_certificate = conn_has_certificate(backend.conn),
 		.is_for_metrics = start->is_for_metrics,
 		.refuse_with = start->slot < 0 ? ERR_TOO_MANY_CONNECTIONS : ERR_NONE,
 	};

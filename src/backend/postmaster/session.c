@@ -49,6 +49,7 @@ session_create(MemContext *mcx, SessionProtocol protocol, const HttpConn *conn)
 		.refuse_with = conn->refuse_with,
 		.http = &gateway_handler,
 		.is_tls = conn->is_tls,
+		.has_certificate = conn->has_certificate,
 	};
 
 	gateway_init();

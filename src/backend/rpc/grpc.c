@@ -95,6 +95,7 @@ grpc_session_create(MemContext *mcx, const GrpcOptions *options)
 	session->conn = (HttpConn) {
 		.common_name = session->common_name,
 		.is_tls = options->is_tls,
+		.has_certificate = options->has_certificate,
 		.refuse_with = options->refuse_with,
 	};
 	buf_init(&session->out, NULL);

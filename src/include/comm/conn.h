@@ -44,6 +44,8 @@ extern bool conn_is_tls(const Conn *conn);
 extern const char *conn_alpn(const Conn *conn);
 /* CN of the verified client certificate when client_cert_auth; else empty */
 extern Bytes conn_common_name(const Conn *conn);
+/* whether there is one, with client_cert_auth or without */
+extern bool conn_has_certificate(const Conn *conn);
 /* "127.0.0.1:5000", "unix" */
 extern const char *conn_peer_name(const Conn *conn);
 

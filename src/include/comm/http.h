@@ -64,6 +64,7 @@ typedef struct HttpConn
 {
 	Bytes		common_name;	/* of the verified certificate */
 	bool		is_tls;
+	bool		has_certificate;	/* the client showed one, and it was good */
 	bool		is_for_metrics; /* a listener of listen_metrics_urls */
 	/* not ERR_NONE: answer every request with this */
 	ErrCode		refuse_with;

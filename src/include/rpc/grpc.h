@@ -26,7 +26,9 @@ typedef struct GrpcOptions
 	ErrCode		refuse_with;
 	/* who answers what is no gRPC call; NULL: it is refused */
 	const HttpHandlerOps *http;
-	bool		is_tls;			/* only the handler wants to know */
+	/* only the handler wants to know */
+	bool		is_tls;
+	bool		has_certificate;
 } GrpcOptions;
 
 /* requests live in mcx and may outlive the session; the session has its own */
