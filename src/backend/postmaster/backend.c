@@ -83,6 +83,7 @@ static SessionProtocol sniff_protocol(bool is_for_metrics);
 static void open_session(const BackendStart *start, SessionProtocol protocol);
 static void serve(void);
 static bool read_input(void);
+static bool give_input(size_t len);
 static bool write_output(void);
 static void poll_socket(uint32_t events);
 static bool may_read(void);
@@ -281,8 +282,7 @@ open_session(const BackendStart *start, SessionProtocol protocol)
 	else
 		backend.deadline_ms = clock_coarse_ms() + REFUSER_LIFETIME_MS;
 	backend.session = session_create(backend.mcx, protocol, &conn);
-	if (!session_receive(backend.session,
-							  bytes_make(backend.input, backend.input_len)))
+	if (!give_input(backend.input_len))
 		session_shutdown(backend.session);
 	backend.input_len = 0;
 }
@@ -344,8 +344,7 @@ read_input(void)
 		switch (result)
 		{
 			case CONN_OK:
-				if (!session_receive(backend.session,
-										  bytes_make(backend.input, got)))
+				if (!give_input(got))
 				{
 					/* what explains the end (GOAWAY) may still be sent */
 					backend.peer_closed = true;
@@ -370,6 +369,20 @@ read_input(void)
 		}
 	}
 	return true;
+}
+
+/*
+ * To the session, which copies; what was read may be a password or a token.
+ * False when the session wants no more.
+ */
+static bool
+give_input(size_t len)
+{
+	bool		goes_on = session_receive(backend.session,
+										  bytes_make(backend.input, len));
+
+	secret_wipe(backend.input, len);
+	return goes_on;
 }
 
 /* Send all that the session has and the socket takes; false when broken. */
