@@ -217,6 +217,13 @@ conn_has_certificate(const Conn *conn)
 	return conn->has_certificate;
 }
 
+bool
+conn_is_still_good(const Conn *conn, TlsContext *now)
+{
+	return !conn->is_tls || !conn->is_established ||
+		tls_session_is_still_good(now, conn->ssl);
+}
+
 const char *
 conn_peer_name(const Conn *conn)
 {

@@ -13,6 +13,8 @@
  *	  session would not look at the revocation list again.
  *	- The revocation list must cover the client's own certificate.  For the CA
  *	  certificates above it a list is used where client_crl_file has one.
+ *	- What was revoked, or is not trusted any more, ends with the reload that says
+ *	  so: connections that are there are asked again (tls_session_is_still_good).
  *	- What the verify callback needs hangs on the SSL_CTX and lives as long,
  *	  because connections outlive the TlsContext over a reload.
  */
@@ -83,6 +85,7 @@ static bool add_crl(TlsJob *job, X509_CRL *crl);
 static X509 *find_trusted(SSL_CTX *ctx, const X509_NAME *name);
 static void set_hostnames(TlsJob *job);
 static void set_resumption(TlsJob *job, bool has_client_certs);
+static bool verifies_now(SSL_CTX *now, X509 *cert, const SSL *ssl);
 static int	choose_alpn(SSL *ssl, const unsigned char **out,
 						unsigned char *out_len, const unsigned char *in,
 						unsigned in_len, void *arg);
@@ -177,6 +180,47 @@ tls_session_common_name(const SSL *ssl, uint8_t **name, size_t *len)
 		SSL_get_verify_result(ssl) != X509_V_OK)
 		return false;
 	return last_common_name(cert, name, len);
+}
+
+bool
+tls_session_is_still_good(TlsContext *now, const SSL *ssl)
+{
+	const TlsPolicy *before = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl),
+												  policy_index);
+	const TlsPolicy *policy = SSL_CTX_get_ex_data(now->ctx, policy_index);
+	X509	   *cert = SSL_get0_peer_certificate(ssl);
+
+	if (before->takes_common_name != policy->takes_common_name)
+		return false;
+	if (SSL_CTX_get_verify_mode(now->ctx) == SSL_VERIFY_NONE)
+		return true;
+	return cert != NULL && verifies_now(now->ctx, cert, ssl);
+}
+
+/* what OpenSSL does in a handshake, without one */
+static bool
+verifies_now(SSL_CTX *now, X509 *cert, const SSL *ssl)
+{
+	X509_STORE_CTX *store = X509_STORE_CTX_new();
+	/* for the verify callback, which looks for the policy there */
+	SSL		   *probe = SSL_new(now);
+	bool		is_good = store != NULL && probe != NULL &&
+		X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(now), cert,
+							SSL_get_peer_cert_chain(ssl)) == 1 &&
+		X509_STORE_CTX_set_default(store, "ssl_client") == 1 &&
+		X509_STORE_CTX_set_ex_data(store,
+								   SSL_get_ex_data_X509_STORE_CTX_idx(),
+								   probe) == 1;
+
+	if (is_good)
+	{
+		X509_STORE_CTX_set_verify_cb(store, verify_client);
+		is_good = X509_verify_cert(store) == 1;
+	}
+	X509_STORE_CTX_free(store);
+	SSL_free(probe);
+	ERR_clear_error();
+	return is_good;
 }
 
 void

@@ -36,6 +36,7 @@
 #include "utils/mmgr.h"
 
 /* this layer and below */
+#include "comm/tls.h"
 #include "dispatch/dispatch.h"
 #include "postmaster/postmaster.h"
 #include "postmaster/session.h"
@@ -94,6 +95,7 @@ static void on_timers(void);
 static void check_proof(int64_t now);
 static void on_signals(void);
 static void reload_if_asked(void);
+static bool is_still_welcome(void);
 static void end_process(int status) NORETURN;
 static void say_last_words(void);
 
@@ -143,7 +145,7 @@ attach(const BackendStart *start)
 	control_set_peer(conn_peer_name(backend.conn));
 	atomic_store(&control_self()->state, SLOT_HANDSHAKE);
 	backend.has_slot = true;
-	backend.reload_generation = control_reload_generation();
+	backend.reload_generation = start->reload_generation;
 }
 
 static void
@@ -577,7 +579,30 @@ reload_if_asked(void)
 		return;
 	backend.reload_generation = generation;
 	/* the postmaster has reported mistakes already */
-	(void) guc_reload(error, sizeof(error));
+	if (!guc_reload(error, sizeof(error)) || is_still_welcome())
+		return;
+	elog_info("closing the connection of %s: its client certificate does not "
+			  "count any more as it did", conn_peer_name(backend.conn));
+	session_shutdown(backend.session);
+	(void) write_output();
+	end_process(0);
+}
+
+/* With certificates that cannot be loaded all stays as it is. */
+static bool
+is_still_welcome(void)
+{
+	char		error[512];
+	TlsContext *now;
+	bool		is_good = true;
+
+	if (!conn_is_tls(backend.conn))
+		return true;
+	now = postmaster_load_tls(error, sizeof(error));
+	if (now != NULL)
+		is_good = conn_is_still_good(backend.conn, now);
+	tls_context_destroy(now);
+	return is_good;
 }
 
 /*

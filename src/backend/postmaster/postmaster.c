@@ -98,7 +98,6 @@ static PidFile pidfile;
 
 static void prepare_data_dir(void);
 static void initialise_in_child(void);
-static bool load_tls(TlsContext **context, char *error, size_t error_size);
 static bool any_listener_needs_tls(void);
 static void open_listeners(void);
 static void create_shared_memory(void);
@@ -144,7 +143,8 @@ PostmasterMain(void)
 	open_listeners();
 	if (any_listener_needs_tls())
 	{
-		if (!load_tls(&tls, error, sizeof(error)))
+		tls = postmaster_load_tls(error, sizeof(error));
+		if (tls == NULL)
 			elog_fatal("%s", error);
 		tls_context_warm(tls);
 	}
@@ -194,6 +194,24 @@ warm_openssl(void)
 							NULL) != 1 ||
 		RAND_bytes(random, sizeof(random)) != 1)
 		elog_fatal("OpenSSL could not be set up");
+}
+
+TlsContext *
+postmaster_load_tls(char *error, size_t error_size)
+{
+	TlsOptions	options = {
+		.cert_file = guc_cert_file,
+		.key_file = guc_key_file,
+		.trusted_ca_file = guc_trusted_ca_file,
+		.crl_file = guc_client_crl_file,
+		.client_cert_auth = guc_client_cert_auth,
+		.allowed_hostnames = guc_client_cert_allowed_hostname,
+		.cipher_suites = guc_cipher_suites,
+		.min_version = guc_tls_min_version,
+		.max_version = guc_tls_max_version,
+	};
+
+	return tls_context_create(&options, error, error_size);
 }
 
 int
@@ -260,25 +278,6 @@ initialise_in_child(void)
 						"data directory \"%s\" could not be initialised",
 						guc_data_dir);
 	elog_info("data directory \"%s\" initialised", guc_data_dir);
-}
-
-static bool
-load_tls(TlsContext **context, char *error, size_t error_size)
-{
-	TlsOptions	options = {
-		.cert_file = guc_cert_file,
-		.key_file = guc_key_file,
-		.trusted_ca_file = guc_trusted_ca_file,
-		.crl_file = guc_client_crl_file,
-		.client_cert_auth = guc_client_cert_auth,
-		.allowed_hostnames = guc_client_cert_allowed_hostname,
-		.cipher_suites = guc_cipher_suites,
-		.min_version = guc_tls_min_version,
-		.max_version = guc_tls_max_version,
-	};
-
-	*context = tls_context_create(&options, error, error_size);
-	return *context != NULL;
 }
 
 static bool
@@ -483,6 +482,7 @@ static void
 start_client(int fd, Listener *listener)
 {
 	int			slot = -1;
+	uint64_t	generation;
 	pid_t		pid;
 
 	counter_add(COUNTER_CONNECTIONS, 1);
@@ -502,6 +502,8 @@ start_client(int fd, Listener *listener)
 				   "max_handshakes.", "too many connections: refusing one");
 	}
 
+	/* before the fork: the child has the tls of this moment */
+	generation = control_reload_generation();
 	pid = fork();
 	if (pid == 0)
 	{
@@ -509,6 +511,7 @@ start_client(int fd, Listener *listener)
 			.fd = fd,
 			.slot = slot,
 			.tls = listener->is_tls ? tls : NULL,
+			.reload_generation = generation,
 			.is_for_metrics = listener->is_for_metrics,
 		};
 
@@ -719,7 +722,8 @@ reload(void)
 	}
 	if (any_listener_needs_tls())
 	{
-		if (load_tls(&fresh, error, sizeof(error)))
+		fresh = postmaster_load_tls(error, sizeof(error));
+		if (fresh != NULL)
 		{
 			tls_context_destroy(tls);
 			tls = fresh;

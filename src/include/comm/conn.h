@@ -46,6 +46,8 @@ extern const char *conn_alpn(const Conn *conn);
 extern Bytes conn_common_name(const Conn *conn);
 /* whether there is one, with client_cert_auth or without */
 extern bool conn_has_certificate(const Conn *conn);
+/* see tls_session_is_still_good(); plain connections are */
+extern bool conn_is_still_good(const Conn *conn, TlsContext *now);
 /* "127.0.0.1:5000", "unix" */
 extern const char *conn_peer_name(const Conn *conn);
 

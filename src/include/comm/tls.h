@@ -62,6 +62,12 @@ extern struct ssl_st *tls_session_create(TlsContext *tls);
 extern bool tls_session_common_name(const struct ssl_st *ssl, uint8_t **name,
 									size_t *len);
 
+/*
+ * After a reload: would the handshake of this session end well now, as far as
+ * the client's certificate goes, and would its name count as it did?
+ */
+extern bool tls_session_is_still_good(TlsContext *now, const struct ssl_st *ssl);
+
 /* why the last OpenSSL call failed, as one line; empties the error queue */
 extern void tls_error_text(char *text, size_t size);
 

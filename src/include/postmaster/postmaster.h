@@ -19,12 +19,16 @@ typedef struct BackendStart
 	int			fd;				/* accepted socket */
 	int			slot;			/* -1: refuse every request and end */
 	TlsContext *tls;			/* NULL: plain */
+	uint64_t	reload_generation;	/* of the settings and of tls */
 	bool		is_for_metrics; /* on one of listen_metrics_urls */
 } BackendStart;
 
 /* one client connection, start to end; never returns */
 extern void BackendMain(const BackendStart *start)
 			__attribute__((noreturn));
+
+/* by the settings as they are now; NULL and a line in error */
+extern TlsContext *postmaster_load_tls(char *error, size_t error_size);
 
 /* children notice the postmaster's death by this descriptor's end of file */
 extern int	postmaster_death_fd(void);
