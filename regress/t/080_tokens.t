@@ -159,11 +159,21 @@ def check_login_queue():
     server.stop()
 
 
+def check_log(server):
+    """What is made up in a login must not tell the log where it came from."""
+    for name in ('x" from 10.0.0.9:1 failed', 'y\n2026-01-01 z', 'back\\'):
+        error_of(lambda: token_of(server, name, 'wrong'))
+    lines = [line.split('login of user ')[1] for line in open(server.log) if 'login of user ' in line][-3:]
+    TAP.equal([line.rsplit(' from 127.0.0.1:', 1)[0] for line in lines],
+              ['"x\\" from 10.0.0.9:1 failed"', '"y\\x0a2026-01-01 z"', '"back\\\\"'], 'names of failed logins are quoted')
+
+
 def main():
     server = claviger.Server().start()
     set_up(server)
     check_form(server)
     check_logins(server)
+    check_log(server)
     check_what_voids(server)
     TAP.equal(server.stop(), 0, 'stops in order')
     check_lifetime()

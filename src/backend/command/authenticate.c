@@ -30,6 +30,7 @@
 #include "command/command.h"
 #include "command/secret.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/status.h"
 #include "storage/ipc/control.h"
 
 #define RESPONSE_TOKEN 2
@@ -174,11 +175,12 @@ refuse(Request *req, ErrCode error)
 {
 	const Login *login = req->handler_state;
 	const ProcSlot *self = control_self();
+	Bytes		name = bytes_make(login->name.data,
+								  size_min(login->name.len, LOGGED_NAME_BYTES));
 
 	counter_add(COUNTER_LOGINS_FAILED, 1);
-	elog_warning("login of user \"%.*s\" from %s failed",
-				 (int) size_min(login->name.len, LOGGED_NAME_BYTES),
-				 (const char *) login->name.data,
+	/* quoted so that what is made up cannot say where it came from */
+	elog_warning("login of user %s from %s failed", status_quote(req->mcx, name),
 				 self != NULL && self->peer[0] != '\0' ? self->peer
 				 : "an unknown address");
 	return request_fail(req, error);
