@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -248,7 +249,25 @@ def test_etcdctl(world):
     world.client = claviger.Client(world.server)
 
 
+def test_password_is_not_shown():
+    """What stands on the command line can be read by everybody on the machine."""
+    for tool in ([DUMP, '--endpoint', '%s'], [os.path.join(claviger.BINDIR, 'clav_bench'), '-e', '%s', '-o', 'put']):
+        with socket.create_server(('127.0.0.1', 0)) as listener:
+            url = 'http://127.0.0.1:%d' % listener.getsockname()[1]
+            process = subprocess.Popen([word.replace('%s', url) for word in tool] + ['--user', 'root:pass:word'],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            listener.settimeout(60 * claviger.SLOW)
+            connection = listener.accept()[0]
+            shown = open('/proc/%d/cmdline' % process.pid, 'rb').read()
+            process.kill()
+            process.wait()
+            connection.close()
+        TAP.ok(b'root:' in shown and b'pass' not in shown and b'word' not in shown,
+               os.path.basename(tool[0]) + ' does not show the password', shown)
+
+
 def main():
+    test_password_is_not_shown()
     world = World('--snapshot-max-age', '1s')
     test_form(world)
     test_whole_while_written(world)

@@ -824,7 +824,7 @@ parse_options(int argc, char **argv, BenchOptions *options)
 				options->read_percent = atoi(optarg);
 				break;
 			case 'u':
-				options->user = optarg;
+				options->user = secret_take_argument(optarg, ':');
 				break;
 			case 'A':
 				options->ca_file = optarg;

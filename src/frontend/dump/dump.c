@@ -18,6 +18,7 @@
 
 /* lib and utils */
 #include "utils/elog.h"
+#include "utils/mmgr.h"
 
 /* this layer and below */
 #include "auth/authstate.h"
@@ -110,7 +111,7 @@ read_options(int argc, char **argv, Options *options)
 				options->fetch.endpoint = optarg;
 				break;
 			case 'u':
-				options->fetch.user = optarg;
+				options->fetch.user = secret_take_argument(optarg, ':');
 				break;
 			case 'A':
 				options->fetch.ca_file = optarg;

@@ -61,4 +61,11 @@ extern void *xrealloc(void *p, size_t size);
 /* overwrite a secret so that the compiler cannot leave it out */
 extern void secret_wipe(void *p, size_t len);
 
+/*
+ * For a tool: a copy of an argument of the command line; what stands behind the
+ * first `from` in the argument itself is overwritten, because everybody on the
+ * machine can read that.
+ */
+extern char *secret_take_argument(char *arg, char from);
+
 #endif							/* UTILS_MMGR_H */

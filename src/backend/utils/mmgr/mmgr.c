@@ -275,6 +275,19 @@ secret_wipe(void *p, size_t len)
 	explicit_bzero(p, len);
 }
 
+char *
+secret_take_argument(char *arg, char from)
+{
+	size_t		len = strlen(arg);
+	char	   *copy = xmalloc(len + 1);
+	char	   *secret = strchr(arg, from);
+
+	memcpy(copy, arg, len + 1);
+	if (secret != NULL)
+		secret_wipe(secret + 1, strlen(secret + 1));
+	return copy;
+}
+
 static Block *
 block_create(size_t size)
 {
