@@ -184,18 +184,20 @@ def test_flood(server, c):
 
 
 def test_quota():
-    """Leases are stored, too: who grants without end meets the quota."""
-    server = claviger.Server(args=['--quota-backend-bytes', '400000']).start()
+    """Leases are stored, too: who grants without end meets their share of the quota, and nobody else does."""
+    server = claviger.Server(args=['--quota-backend-bytes', '3200000']).start()
     c = claviger.Client(server)
     error, n = None, 0
     while error is None and n < 5000:
         error = claviger.error_of(
             lambda: c.call(LE + 'LeaseGrant', E.LeaseGrantRequest(ID=n + 1, TTL=1000), E.LeaseGrantResponse))
         n += error is None
-    TAP.ok(1000 < n < 2000 and error == (grpc.StatusCode.RESOURCE_EXHAUSTED, 'etcdserver: mvcc: database space exceeded'),
+    TAP.ok(1000 < n < 2000 and error == (grpc.StatusCode.RESOURCE_EXHAUSTED, 'claviger: too many leases'),
            'leases count for the quota (%d)' % n, repr(error))
+    TAP.equal(claviger.error_of(lambda: put(c, b'a')), None, 'others may put')
     c.call(LE + 'LeaseRevoke', E.LeaseRevokeRequest(ID=1), E.LeaseRevokeResponse)
     TAP.equal(count(c), n - 1, 'revoke goes on')
+    c.call(LE + 'LeaseGrant', E.LeaseGrantRequest(ID=1, TTL=1000), E.LeaseGrantResponse)
     TAP.equal(c.stream(LE + 'LeaseKeepAlive', E.LeaseKeepAliveRequest(ID=2), E.LeaseKeepAliveResponse)[0].TTL, 1000,
               'and so do keepalives')
     server.stop()

@@ -6,6 +6,10 @@
  * requests that are on their way at the same time can overshoot by what they
  * carry together; shared memory is reserved with room for that
  * (guc_effective_shared_memory).  What frees space is never refused.
+ *
+ * Leases are granted to every user, also to one who may not write a single key.
+ * So they may take only a share of the quota: beyond it there are no more
+ * leases, but nobody's puts are refused and no alarm is raised.
  */
 #include "server.h"
 
@@ -14,6 +18,9 @@
 
 /* this layer and below */
 #include "dispatch/limits.h"
+#include "lease/lease.h"
+
+#define LEASE_SHARE 8
 
 ErrCode
 limits_check_quota(const StoreVersion *v, const LogOp *op)
@@ -24,6 +31,9 @@ limits_check_quota(const StoreVersion *v, const LogOp *op)
 	if (cost == 0)
 		return ERR_NONE;
 	quota = (uint64_t) guc_effective_quota();
+	if (op->kind == LOGOP_LEASE_GRANT &&
+		v->leases.nitems >= quota / LEASE_SHARE / LEASE_LIVE_BYTES)
+		return ERR_TOO_MANY_LEASES;
 	if (v->live_bytes > quota || cost > quota - v->live_bytes)
 		return ERR_NO_SPACE;
 	return ERR_NONE;

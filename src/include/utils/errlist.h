@@ -40,6 +40,7 @@ ERR(ERR_PERMISSION_DENIED, 7, 403, "42501", "etcdserver: permission denied")
 /* 8 ResourceExhausted */
 ERR(ERR_NO_SPACE, 8, 429, "53100", "etcdserver: mvcc: database space exceeded")
 ERR(ERR_TOO_MANY_REQUESTS, 8, 429, "53400", "etcdserver: too many requests")
+ERR(ERR_TOO_MANY_LEASES, 8, 429, "53400", "claviger: too many leases")
 ERR(ERR_TOO_MANY_CONNECTIONS, 8, 429, "53300", "claviger: too many connections")
 ERR(ERR_TOO_MANY_LOGINS, 8, 429, "53400", "claviger: too many logins are waiting to be checked")
 ERR(ERR_ANSWER_TOO_LARGE, 8, 429, "54000", "claviger: the answer is larger than 255 MB; ask for it in parts, or with RangeStream")
