@@ -35,6 +35,8 @@
 
 /* one publish and one transaction for so many entries at most */
 #define BATCH_ENTRIES 1024
+/* dear entries end it before: who came first is not answered after all others */
+#define BATCH_MS 20
 /* between steps of background removal, and while readers are waited for */
 #define BUSY_IDLE_MS 1
 #define QUIET_IDLE_MS 20
@@ -326,12 +328,14 @@ apply_batch(RaftEntry *first)
 	{
 		uint64_t	bytes = 0;
 		uint32_t	n = 0;
+		int64_t		until_ms = clock_coarse_ms() + BATCH_MS;
 		int64_t		begun_us;
 
 		(void) INJECTION_POINT("apply-before-batch");
 		begun_us = clock_monotonic_us();
 		apply_batch_begin(apply_state);
-		while (first != NULL && n < BATCH_ENTRIES)
+		while (first != NULL && n < BATCH_ENTRIES &&
+			   (n == 0 || clock_coarse_ms() < until_ms))
 		{
 			applied[n].entry = first;
 			apply_one(first, &applied[n].result);
