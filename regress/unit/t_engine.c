@@ -1232,6 +1232,7 @@ scene_g10(void)
 	EngineMessage refusal = {.kind = MESSAGE_VOTE_RESULT};
 	const EngineMessage *m;
 	RaftEngine *engine;
+	bool		well;
 
 	disk_init(3);
 	disk.term = 4;
@@ -1259,8 +1260,9 @@ scene_g10(void)
 	engine_tick(engine, now, &update);
 	m = sent(MESSAGE_VOTE, PEER);
 	assert_true(m->vote.is_pre_vote);
+	well = m->term == 5;
 	engine_destroy(engine);
-	return m->term == 5;
+	return well;
 }
 
 /* G11: the leader of an old term wants us to fetch a state */

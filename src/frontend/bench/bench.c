@@ -121,7 +121,10 @@ main(int argc, char **argv)
 		bench.slots[i].bench = &bench;
 	raise_descriptor_limit();
 	if (options.user != NULL && options.op != BENCH_LOGIN && !log_in(&bench))
+	{
+		secret_free(options.user);
 		return 1;
+	}
 	if (options.op == BENCH_CONNECT)
 		run_connect(&bench, options.seconds);
 	else if (options.op == BENCH_IDLE)
@@ -139,6 +142,7 @@ main(int argc, char **argv)
 	}
 	report(&bench);
 	close_connections(&bench);
+	secret_free(options.user);
 	return bench.result.errors > 0 ? 1 : 0;
 }
 

@@ -42,7 +42,7 @@ typedef struct BenchOptions
 	const char *ca_file;
 	const char *cert_file;
 	const char *key_file;
-	const char *user;			/* "name:password", or NULL */
+	char	   *user;			/* "name:password", or NULL; heap */
 	BenchOp		op;
 	int			read_percent;	/* of BENCH_MIXED */
 	int			connections;

@@ -71,6 +71,7 @@ main(int argc, char **argv)
 								options.file);
 	else
 		file = snapinput_map(options.file);
+	secret_free(options.fetch.user);
 	snapinput_open_store();
 	snapinput_check(options.file, file, &meta, counts);
 	is_whole = options.skip_hash_check || snapinput_hash_matches(file);

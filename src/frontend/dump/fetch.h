@@ -10,7 +10,7 @@
 typedef struct FetchOptions
 {
 	const char *endpoint;		/* host:port, http://host:port or https://... */
-	const char *user;			/* "name:password", or NULL */
+	char	   *user;			/* "name:password", or NULL; heap */
 	const char *ca_file;		/* NULL: the system's */
 	const char *cert_file;		/* NULL: none */
 	const char *key_file;

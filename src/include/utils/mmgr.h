@@ -67,5 +67,7 @@ extern void secret_wipe(void *p, size_t len);
  * machine can read that.
  */
 extern char *secret_take_argument(char *arg, char from);
+/* a string from the heap, or NULL: overwritten, then freed */
+extern void secret_free(char *secret);
 
 #endif							/* UTILS_MMGR_H */

@@ -288,6 +288,14 @@ secret_take_argument(char *arg, char from)
 	return copy;
 }
 
+void
+secret_free(char *secret)
+{
+	if (secret != NULL)
+		secret_wipe(secret, strlen(secret));
+	free(secret);
+}
+
 static Block *
 block_create(size_t size)
 {
