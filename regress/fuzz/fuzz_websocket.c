@@ -3,7 +3,7 @@
  *	  Any bytes into the HTTP/1.1 door once it has become a WebSocket, with the
  *	  real handler behind it.
  *
- * The first byte chooses how, as in fuzz_http.c; the second one what is asked
+ * The first byte chooses how (http_feed.h), the second one what is asked
  * for.  Whatever comes, what goes out must be frames as a server may send them,
  * and none behind a Close.
  */
@@ -11,17 +11,14 @@
 #include "server.h"
 
 /* lib and utils */
-#include "utils/clock.h"
 #include "utils/elog.h"
 
 /* this layer and below */
 #include "dispatch/decode.h"
 #include "gateway/exchange.h"
-#include "gateway/http.h"
 
-#include "../unit/gateway_double.h"
+#include "http_feed.h"
 
-#define PIECE_BYTES 41
 #define HANDSHAKE " HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n" \
 	"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" \
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -43,33 +40,6 @@ pull_all(HttpSession *session)
 
 	while ((out = http_session_pull(session)).len > 0)
 		buf_append(&output, out.data, out.len);
-}
-
-static void
-feed(HttpSession *session, Bytes data, unsigned choice)
-{
-	size_t		piece = choice & 1 ? 1 : PIECE_BYTES;
-
-	for (size_t at = 0; at < data.len; at += piece)
-	{
-		Bytes		part = bytes_make(data.data + at,
-									  size_min(piece, data.len - at));
-
-		if (http_session_wants_input(session) &&
-			!http_session_receive(session, part))
-			break;
-		if (!(choice & 2))
-			pull_all(session);
-		if (choice & 4)
-		{
-			if (doubled.npending > 0)
-				double_finish(doubled.pending[0]);
-			http_session_on_timer(session,
-								  clock_coarse_ms() + (int64_t) at * 4000);
-		}
-		if ((choice & 8) && at > data.len / 2)
-			http_session_shutdown(session);
-	}
 }
 
 static void
@@ -147,7 +117,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	snprintf(head, sizeof(head), "GET %s" HANDSHAKE,
 			 paths[data[1] % lengthof(paths)]);
 	http_session_receive(session, bytes_from_cstr(head));
-	feed(session, bytes_make(data + 2, size - 2), data[0]);
+	http_feed(session, pull_all, bytes_make(data + 2, size - 2), data[0], 4000);
 	pull_all(session);
 	check_frames();
 	http_session_destroy(session);
