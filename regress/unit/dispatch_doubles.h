@@ -25,18 +25,9 @@
 #include "snapshot/walk.h"
 #include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
-#include "utils/guc.h"
 #include "watch/watch.h"
 
-#define GUC_STRING(name, def, when, text) const char *guc_##name = def;
-#define GUC_INT(name, def, min, max, unit, when, text) int64_t guc_##name = def;
-#define GUC_BOOL(name, def, when, text) bool guc_##name = def;
-#define GUC_IGNORED(name, text)
-#include "utils/guclist.h"
-#undef GUC_STRING
-#undef GUC_INT
-#undef GUC_BOOL
-#undef GUC_IGNORED
+#include "guc_double.h"
 
 #define TEST_CLUSTER_ID 77
 #define TEST_MEMBER_ID 88

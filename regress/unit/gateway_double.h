@@ -21,33 +21,9 @@
 #include "dispatch/dispatch.h"
 #include "gateway/metrics.h"
 #include "storage/ipc/control.h"
-#include "utils/guc.h"
 
-#define GUC_STRING(name, def, when, text) const char *guc_##name = def;
-#define GUC_INT(name, def, min, max, unit, when, text) int64_t guc_##name = def;
-#define GUC_BOOL(name, def, when, text) bool guc_##name = def;
-#define GUC_IGNORED(name, text)
-#include "utils/guclist.h"
-#undef GUC_STRING
-#undef GUC_INT
-#undef GUC_BOOL
-#undef GUC_IGNORED
-
-#define DOUBLE_MAX 4096
-
-static struct
-{
-	Request    *pending[DOUBLE_MAX];
-	int			npending;
-	int			alive;			/* created and not destroyed */
-	int			messages;
-}			doubled;
-
-static ReqResult
-double_handler(Request *req)
-{
-	return REQ_DONE;
-}
+#include "guc_double.h"
+#include "request_double.h"
 
 static const RpcInfo double_rpcs[RPC_COUNT] = {
 #define RPC(symbol, service, method, kind, flags, request, response, handler) \
@@ -61,51 +37,6 @@ const RpcInfo *
 rpc_info(RpcId id)
 {
 	return id > RPC_NONE && id < RPC_COUNT ? &double_rpcs[id] : NULL;
-}
-
-Request *
-request_create(MemContext *parent, const RpcInfo *rpc, const RequestOps *ops,
-			   void *door)
-{
-	MemContext *mcx = mcx_create(parent, "request");
-	Request    *req = mcx_alloc0(mcx, sizeof(*req));
-
-	req->mcx = mcx;
-	req->rpc = rpc;
-	req->ops = ops;
-	req->door = door;
-	req->error_grpc_code = -1;
-	buf_init(&req->body, mcx);
-	buf_init(&req->answer, mcx);
-	doubled.alive++;
-	return req;
-}
-
-void
-request_destroy(Request *req)
-{
-	for (int i = 0; i < doubled.npending; i++)
-		if (doubled.pending[i] == req)
-			doubled.pending[i] = doubled.pending[--doubled.npending];
-	doubled.alive--;
-	mcx_destroy(req->mcx);
-}
-
-static void
-double_end(Request *req, ErrCode error)
-{
-	req->error = error;
-	req->state = REQ_ANSWERED;
-	req->ops->finished(req);
-}
-
-static inline void
-double_finish(Request *req)
-{
-	for (int i = 0; i < doubled.npending; i++)
-		if (doubled.pending[i] == req)
-			doubled.pending[i] = doubled.pending[--doubled.npending];
-	double_end(req, ERR_NONE);
 }
 
 static void
@@ -180,13 +111,6 @@ void
 dispatch_writable(Request *req)
 {
 	double_send(req, BYTES_EMPTY);
-}
-
-void
-dispatch_cancel(Request *req)
-{
-	req->door = NULL;
-	request_destroy(req);
 }
 
 ReqResult

@@ -23,56 +23,10 @@
 #ifndef GRPC_DOUBLE_H
 #define GRPC_DOUBLE_H
 
-#include "dispatch/dispatch.h"
-#include "utils/guc.h"
+#include "guc_double.h"
+#include "request_double.h"
 
-#define DOUBLE_MAX 4096
 #define DOUBLE_TEXT "100% \"f\xc3\xbcr\"\n"
-
-#define GUC_STRING(name, def, when, text) const char *guc_##name = def;
-#define GUC_INT(name, def, min, max, unit, when, text) int64_t guc_##name = def;
-#define GUC_BOOL(name, def, when, text) bool guc_##name = def;
-#define GUC_IGNORED(name, text)
-#include "utils/guclist.h"
-#undef GUC_STRING
-#undef GUC_INT
-#undef GUC_BOOL
-#undef GUC_IGNORED
-
-static struct
-{
-	Request    *pending[DOUBLE_MAX];
-	int			npending;
-	int			dispatched;
-	int			cancelled;
-	int			alive;			/* created and not destroyed */
-	/* of the last one dispatched */
-	char		token[256];
-	char		common_name[64];
-	char		api_version[16];
-	bool		has_token;
-	bool		require_leader;
-	int64_t		deadline_ms;
-	size_t		message_len;
-	uint64_t	message_sum;
-	/* of streams */
-	int			opened;
-	int			messages;
-	int			half_closes;
-	int			writables;
-	int			readies;
-	bool		is_stalled;
-	bool		has_refused;
-	int			left;			/* of an M */
-	size_t		each;
-	Request    *stream;			/* the last one opened, while it runs */
-}			doubled;
-
-static ReqResult
-double_handler(Request *req)
-{
-	return REQ_DONE;
-}
 
 static const RpcInfo double_rpcs[] = {
 	{.id = RPC_KV_RANGE, .service = "etcdserverpb.KV", .method = "Range",
@@ -103,36 +57,6 @@ rpc_service_exists(Bytes service)
 		if (bytes_equal_cstr(service, double_rpcs[i].service))
 			return true;
 	return false;
-}
-
-Request *
-request_create(MemContext *parent, const RpcInfo *rpc, const RequestOps *ops,
-			   void *door)
-{
-	MemContext *mcx = mcx_create(parent, "request");
-	Request    *req = mcx_alloc0(mcx, sizeof(*req));
-
-	req->mcx = mcx;
-	req->rpc = rpc;
-	req->ops = ops;
-	req->door = door;
-	req->error_grpc_code = -1;
-	buf_init(&req->body, mcx);
-	buf_init(&req->answer, mcx);
-	doubled.alive++;
-	return req;
-}
-
-void
-request_destroy(Request *req)
-{
-	for (int i = 0; i < doubled.npending; i++)
-		if (doubled.pending[i] == req)
-			doubled.pending[i] = doubled.pending[--doubled.npending];
-	if (doubled.stream == req)
-		doubled.stream = NULL;
-	doubled.alive--;
-	mcx_destroy(req->mcx);
 }
 
 static void
@@ -222,33 +146,7 @@ dispatch_request(Request *req, Bytes message)
 	req->ops->finished(req);
 }
 
-static inline void
-double_finish(Request *req)
-{
-	for (int i = 0; i < doubled.npending; i++)
-		if (doubled.pending[i] == req)
-			doubled.pending[i] = doubled.pending[--doubled.npending];
-	req->state = REQ_ANSWERED;
-	req->ops->finished(req);
-}
-
-void
-dispatch_cancel(Request *req)
-{
-	doubled.cancelled++;
-	req->door = NULL;
-	request_destroy(req);
-}
-
 /* ---- streams ---- */
-
-static void
-double_end(Request *req, ErrCode error)
-{
-	req->error = error;
-	req->state = REQ_ANSWERED;
-	req->ops->finished(req);
-}
 
 void
 dispatch_open(Request *req)
