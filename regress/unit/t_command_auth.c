@@ -20,23 +20,15 @@
 /* lib and utils */
 #include "utils/elog.h"
 
-#include "dispatch_doubles.h"
+#include "dispatch_setup.h"
 
 #define PASSWORD "correct horse"
 
 static int
-setup(void **state)
+setup_with_auth_on(void **state)
 {
-	double_reset();
+	setup(state);
 	world.version.auth_enabled = true;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	assert_int_equal(world.pins, 0);
-	assert_int_equal(dispatch_outstanding(), 0);
 	return 0;
 }
 
@@ -774,7 +766,7 @@ password_is_wiped_in_the_message(void **state)
 	assert_int_equal(world.nsubmitted, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_with_auth_on, teardown)
 
 int
 main(void)

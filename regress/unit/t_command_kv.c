@@ -20,7 +20,7 @@
 /* this layer and below */
 #include "command/kvrequest.h"
 
-#include "dispatch_doubles.h"
+#include "dispatch_setup.h"
 
 typedef Etcdserverpb__RangeRequest PbRange;
 typedef Etcdserverpb__PutRequest PbPut;
@@ -35,21 +35,6 @@ static const PbDelete empty_delete = ETCDSERVERPB__DELETE_RANGE_REQUEST__INIT;
 static const PbTxn empty_txn = ETCDSERVERPB__TXN_REQUEST__INIT;
 static const PbOp empty_op = ETCDSERVERPB__REQUEST_OP__INIT;
 static const PbCompare empty_compare = ETCDSERVERPB__COMPARE__INIT;
-
-static int
-setup(void **state)
-{
-	double_reset();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	assert_int_equal(world.pins, 0);
-	assert_int_equal(dispatch_outstanding(), 0);
-	return 0;
-}
 
 /* code and text as they stand in the reference, not as in our table */
 static void

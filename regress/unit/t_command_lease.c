@@ -18,22 +18,7 @@
 /* this layer and below */
 #include "lease/renewal.h"
 
-#include "dispatch_doubles.h"
-
-static int
-setup(void **state)
-{
-	double_reset();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	assert_int_equal(world.pins, 0);
-	assert_int_equal(dispatch_outstanding(), 0);
-	return 0;
-}
+#include "dispatch_setup.h"
 
 /* the operation that was submitted last */
 static LogOp
@@ -42,8 +27,7 @@ submitted(LogOpKind kind)
 	LogOp		op;
 
 	assert_int_equal(world.kind, SUBMIT_LOGOP);
-	assert_true(logop_decode(bytes_make(world.payload, world.payload_len), &op,
-							 world.mcx));
+	op = double_submitted_op();
 	assert_int_equal(op.kind, kind);
 	return op;
 }

@@ -23,22 +23,7 @@
 #include "dispatch/lifecycle.h"
 #include "dispatch/limits.h"
 
-#include "dispatch_doubles.h"
-
-static int
-setup(void **state)
-{
-	double_reset();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	assert_int_equal(world.pins, 0);
-	assert_int_equal(dispatch_outstanding(), 0);
-	return 0;
-}
+#include "dispatch_setup.h"
 
 static void
 expect_error(ErrCode error)

@@ -17,23 +17,7 @@
 /* lib and utils */
 #include "utils/clock.h"
 
-#include "dispatch_doubles.h"
-
-static int
-setup(void **state)
-{
-	double_reset();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	assert_int_equal(world.holds, 0);
-	assert_int_equal(world.pins, 0);
-	assert_int_equal(dispatch_outstanding(), 0);
-	return 0;
-}
+#include "dispatch_setup.h"
 
 /* turns of the loop until the request is answered; how many */
 static int
