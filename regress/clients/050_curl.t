@@ -1,23 +1,18 @@
 #!/usr/bin/python3
 """curl and the JSON gateway: plain, with TLS and a token, with TLS and the name in
 the certificate; HTTP/1.1 and HTTP/2."""
-import base64
 import json
 import os
 import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, '..', 'lib')]
 import claviger
 import setups
+from claviger import b64
 
 TAP = claviger.Tap()
-
-
-def b64(text):
-    return base64.b64encode(text.encode()).decode()
 
 
 class Curl:

@@ -5,6 +5,7 @@ starts; methods are called by their path, so no generated service code is
 needed.  Run with Debian's python3 (python3-grpcio, python3-protobuf).
 """
 import atexit
+import base64
 import fcntl
 import importlib
 import os
@@ -260,6 +261,21 @@ def error_of(call):
         return None
     except grpc.RpcError as error:
         return (error.code(), error.details())
+
+
+def b64(text):
+    """A text, or bytes, as the JSON API has them."""
+    return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
+
+
+def wait_until(condition, seconds=10):
+    """Whether it holds, at the latest after so long (times SLOW)."""
+    end = time.time() + seconds * SLOW
+    while time.time() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
 
 
 class Tap:

@@ -11,6 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+from claviger import wait_until
 from claviger import error_of
 
 P = claviger.load_protos()
@@ -52,15 +53,6 @@ def get(client, key, end=b''):
 
 def delete(client, key, end=b''):
     return client.call(KV + 'DeleteRange', E.DeleteRangeRequest(key=key, range_end=end), E.DeleteRangeResponse)
-
-
-def wait_until(condition, seconds):
-    end = time.time() + seconds * claviger.SLOW
-    while time.time() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
 
 
 class KeepAlives:

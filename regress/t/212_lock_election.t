@@ -9,6 +9,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+from claviger import wait_until
 from claviger import error_of
 
 P = claviger.load_protos()
@@ -56,15 +57,6 @@ def resign(c, leader):
 
 def leader_of(c, name):
     return c.call(EL + 'Leader', C.LeaderRequest(name=name), C.LeaderResponse).kv
-
-
-def wait_until(condition, seconds=10):
-    end = time.time() + seconds * claviger.SLOW
-    while time.time() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return condition()
 
 
 class Call:

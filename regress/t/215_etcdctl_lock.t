@@ -9,6 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
+from claviger import wait_until
 
 P = claviger.load_protos()
 E, C = P['etcdserverpb'], P['v3electionpb']
@@ -23,15 +24,6 @@ def get(c, prefix):
 
 def leader_of(c, name):
     return c.call(EL + 'Leader', C.LeaderRequest(name=name), C.LeaderResponse).kv
-
-
-def wait_until(condition, seconds=10):
-    end = time.time() + seconds * claviger.SLOW
-    while time.time() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return condition()
 
 
 def test_etcdctl(server, c):

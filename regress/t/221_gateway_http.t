@@ -15,13 +15,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import claviger
 import jsonclient
 import promcheck
+from claviger import b64, wait_until
 
 SLOW = claviger.SLOW
 TAP = claviger.Tap()
-
-
-def b64(text):
-    return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
 
 
 def ask(server, method, path, body=None, headers=None, **tls):
@@ -61,15 +58,6 @@ def read_all(s, seconds, until=None):
             return got
         got += piece
     return got
-
-
-def wait_until(what, seconds=10):
-    end = time.time() + seconds * SLOW
-    while time.time() < end:
-        if what():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def pages(server):

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """JSON and the plain pages over HTTP/2, beside gRPC on the same port: with
 prior knowledge and by ALPN, with tokens and with a certificate's name."""
-import base64
 import json
 import os
 import subprocess
@@ -10,14 +9,11 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
+from claviger import b64
 
 TAP = claviger.Tap()
 P = claviger.load_protos()
 E = P['etcdserverpb']
-
-
-def b64(text):
-    return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
 
 
 class Curl:

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """A browser sends its certificate along whichever page asks: what a page of another
 origin may do with the JSON API of a server that asks for certificates."""
-import base64
 import json
 import os
 import sys
@@ -10,14 +9,11 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import jsonclient
+from claviger import b64
 
 TAP = claviger.Tap()
 REFUSED = ('claviger: a page of another origin may not use the client certificate; '
            'if it shall, name its origin in cors')
-
-
-def b64(text):
-    return base64.b64encode(text.encode()).decode()
 
 
 class Browser:

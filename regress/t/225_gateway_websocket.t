@@ -16,15 +16,12 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import jsonclient
+from claviger import b64, wait_until
 
 SLOW = claviger.SLOW
 TAP = claviger.Tap()
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MB = 1024 * 1024
-
-
-def b64(text):
-    return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
 
 
 class WebSocket:
@@ -146,15 +143,6 @@ def must(server, path, body, token=None, tls=()):
     status, answer = post(server, path, body, token, tls)
     assert status == 200, (path, status, answer)
     return answer
-
-
-def wait_until(what, seconds=20):
-    end = time.time() + seconds * SLOW
-    while time.time() < end:
-        if what():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def memory(pid):
@@ -293,7 +281,7 @@ def rude_clients(server):
         if i % 2:
             ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
         ws.sock.close()
-    TAP.ok(wait_until(lambda: len(claviger.children(server)) <= idle), 'twenty clients have gone, and their backends')
+    TAP.ok(wait_until(lambda: len(claviger.children(server)) <= idle, 20), 'twenty clients have gone, and their backends')
     before = set(claviger.children(server))
     ws = WebSocket(server, '/v3/watch')
     backend, = set(claviger.children(server)) - before
@@ -336,7 +324,7 @@ def secrets(server):
     ws.send('{"ID":1,"unknown":"SecretOfMessage"}').next()
     TAP.ok(in_memory(backend, 'SecretOfMessage') in (0, None), 'nothing is left of a message')
     ws.sock.close()
-    wait_until(lambda: backend not in claviger.children(server))
+    wait_until(lambda: backend not in claviger.children(server), 20)
     before = set(claviger.children(server))
     connection = jsonclient.Connection(server)
     connection.ask('GET', '/version', None, {'Authorization': 'Bearer SecretOfHeader'})
@@ -359,7 +347,7 @@ def silence():
     idle = len(claviger.children(server))
     TAP.equal(ws.frame(), (PING, b''), 'who does not answer')
     TAP.equal(ws.frame(), None, 'is gone')
-    TAP.ok(wait_until(lambda: len(claviger.children(server)) < idle), 'and so is his backend')
+    TAP.ok(wait_until(lambda: len(claviger.children(server)) < idle, 20), 'and so is his backend')
 
     # a watch whose events nobody reads
     before = set(claviger.children(server))
@@ -370,7 +358,7 @@ def silence():
     for i in range(24):
         must(server, '/v3/kv/put', {'key': b64('b'), 'value': b64(os.urandom(MB))})
         most = max(most, memory(backend))
-    TAP.ok(wait_until(lambda: backend not in claviger.children(server)), 'who does not read is disconnected')
+    TAP.ok(wait_until(lambda: backend not in claviger.children(server), 20), 'who does not read is disconnected')
     TAP.ok(0 < most < 16 * MB * SLOW, 'and held %d MB of 24' % (most // MB))
     ws.sock.close()
     TAP.equal(server.stop(), 0, 'stops in order')
