@@ -9,6 +9,7 @@ import base64
 import fcntl
 import importlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -73,10 +74,39 @@ def load_protos():
     return {n[:-6]: importlib.import_module(n[:-6] + '_pb2') for n in names}
 
 
+def _first_ephemeral_port():
+    with open('/proc/sys/net/ipv4/ip_local_port_range') as file:
+        return int(file.read().split()[0])
+
+
+_ports = []
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+    """A loopback port for a server, this process's own until it ends.
+
+    It is none of those that the kernel gives to clients: one of these could be
+    anybody's in the moment before the server binds it, or while it restarts.
+    The lock on a file keeps other tests away; lib/Claviger/Server.pm uses the
+    same ones.
+    """
+    directory = os.path.join(tempfile.gettempdir(), 'claviger-ports')
+    os.makedirs(directory, exist_ok=True)
+    first, beyond = 10000, _first_ephemeral_port()
+    for _ in range(1000):
+        port = random.randrange(first, beyond)
+        lock = open(os.path.join(directory, str(port)), 'w')
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(('127.0.0.1', port))
+        except OSError:
+            lock.close()
+            continue
+        _ports.append(lock)
+        return port
+    raise RuntimeError('no free port from %d to %d' % (first, beyond - 1))
 
 
 # worker/auxlist.h; the names by which top shows them

@@ -8,7 +8,9 @@ package Claviger::Server;
 use strict;
 use warnings;
 use Cwd qw(abs_path);
+use Fcntl qw(:flock);
 use File::Basename qw(dirname);
+use File::Spec::Functions qw(tmpdir);
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use POSIX qw(:sys_wait_h);
@@ -51,11 +53,26 @@ sub new
 	return $self;
 }
 
+# A loopback port for a server, this process's own until it ends; why, and how:
+# free_port in lib/claviger.py, which uses the same lock files.
+my @ports;
+
 sub free_port
 {
-	my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)
-	  or die "no free port: $!";
-	return $socket->sockport;
+	open(my $file, '<', '/proc/sys/net/ipv4/ip_local_port_range') or die "ports: $!";
+	my ($first, $beyond) = (10000, (split ' ', <$file>)[0]);
+	my $directory = tmpdir() . '/claviger-ports';
+	mkdir $directory;
+	for (1 .. 1000)
+	{
+		my $port = $first + int(rand($beyond - $first));
+		open(my $lock, '>', "$directory/$port") or next;
+		flock($lock, LOCK_EX | LOCK_NB) or next;
+		IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1) or next;
+		push @ports, $lock;
+		return $port;
+	}
+	die "no free port from $first to " . ($beyond - 1);
 }
 
 sub url      { my $self = shift; return "$self->{scheme}://127.0.0.1:$self->{port}" }
