@@ -96,13 +96,17 @@ is_ctl(['start', '-D', $data, '-l', "$dir/log2", '--', '--max-txn-ops=none'], 1,
 
 # make install gives a tree that works
 SKIP: {
-	skip 'tests run against an installed tree', 3 if $ENV{CLAVIGER_BINDIR};
+	skip 'tests run against an installed tree', 6 if $ENV{CLAVIGER_BINDIR};
 	my $prefix = "$dir/installed";
+	# it builds what is not built yet
+	local $Claviger::Server::RUN_SECONDS = 600;
 	my ($status, $out) = Claviger::Server->run('make', '-s', '-C', $Claviger::Server::TOP, 'install', "prefix=$prefix",
 		$Claviger::Server::BUILDDIR =~ /build-(\w+)$/ ? "FLAVOUR=$1" : ());
 	is($status, 0, 'make install') or diag $out;
 	ok(-x "$prefix/bin/$_", "bin/$_ is there") for qw(claviger clav_ctl clav_bench);
 	($status, $out) = Claviger::Server->run("$prefix/bin/claviger", '--version');
 	like($out, qr/^claviger \d+\.\d+\.\d+\n/, 'and runs');
+	($status, $out) = Claviger::Server->run('grep', '-c', 'CLAVIGER_INJECT names', "$prefix/bin/claviger");
+	is($status, $Claviger::Server::SANITIZER ? 0 : 1, 'without injection points, but for a flavour asked for by name');
 }
 done_testing();

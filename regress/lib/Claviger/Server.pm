@@ -33,6 +33,8 @@ elsif ($SANITIZER)
 	$ENV{TSAN_OPTIONS} //= "second_deadlock_stack=1:suppressions=$suppressions/tsan.supp";
 }
 our $BINDIR = $ENV{CLAVIGER_BINDIR} || "$BUILDDIR/bin";
+# how long a command of run() may take
+our $RUN_SECONDS = 60;
 my @running;
 
 # Options: args => [...] for the server, env => {...}, tls => 1 (https URLs),
@@ -213,7 +215,7 @@ sub run
 	{
 		open(STDERR, '>&', \*STDOUT);
 		open(STDIN, '<', '/dev/null');
-		exec('timeout', 60 * $SLOW, @command) or POSIX::_exit(127);
+		exec('timeout', $RUN_SECONDS * $SLOW, @command) or POSIX::_exit(127);
 	}
 	{ local $/; $out = <$pipe> // ''; }
 	close($pipe);
