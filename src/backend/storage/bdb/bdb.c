@@ -16,11 +16,8 @@
  * committed prefix, and the raft log holds the rest.  A checkpoint makes
  * durable all that was committed before it.
  *
- * XXX Berkeley DB writes pages in place and logs changes, not pages: a power
- * failure in the middle of a 16 KB page write can leave a page that its
- * checksum refuses and recovery cannot mend.  The start then stops with that
- * message, and the member must be restored or join again.  It will hurt on
- * disks whose atomic write is smaller than a page.
+ * Berkeley DB writes pages in place and logs changes, not pages; what protects
+ * a page from a power failure in the middle of writing it is doublewrite.c.
  */
 #include "server.h"
 
@@ -39,6 +36,7 @@
 #include "utils/mmgr.h"
 
 /* this layer and below */
+#include "storage/bdb/doublewrite.h"
 #include "storage/bdb/tables.h"
 
 #define CACHE_BYTES (64 * 1024 * 1024)
@@ -156,6 +154,9 @@ bdb_open(const char *dir, bool create, TableEnv **result)
 	/* before the library leaves a new log where there is nothing */
 	if (create == tables_exist(dir))
 		return create ? EEXIST : ENOENT;
+	rc = doublewrite_begin(dir);
+	if (rc != 0)
+		return rc;
 	env = xcalloc(1, sizeof(*env));
 	strcpy(env->dir, dir);
 	rc = environment_open(env);
@@ -190,6 +191,7 @@ bdb_close(TableEnv *env)
 	}
 	if (env->env != NULL)
 		env->env->close(env->env, 0);
+	doublewrite_end();
 	free(env);
 }
 
@@ -356,7 +358,7 @@ bdb_scan(TableEnv *env, TableId table,
 }
 
 /*
- * Everything in the directory: tables and log files.  Counted anew each time,
+ * Everything in the directory that grows: tables and log files.  Counted anew each time,
  * so that any thread may ask; a file that goes meanwhile counts nothing.
  */
 static uint64_t
@@ -372,7 +374,8 @@ bdb_size_bytes(TableEnv *env)
 	{
 		struct stat st;
 
-		if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		if (strcmp(entry->d_name, DOUBLEWRITE_NAME) != 0 &&
+			fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 			S_ISREG(st.st_mode))
 			sum += (uint64_t) st.st_size;
 	}
