@@ -11,6 +11,7 @@ POWER_CUTS: how many (default 24).  SEED: of moments and losses."""
 import os
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -90,12 +91,17 @@ class Writer(threading.Thread):
         self.client.call('etcdserverpb.Maintenance/Defragment', E.DefragmentRequest(), E.DefragmentResponse)
 
 
+def journalled(journal, data):
+    """Environment of a program whose changes of the directory are written down."""
+    return {'LD_PRELOAD': os.path.join(claviger.BUILDDIR, 'fault', 'diskjournal.so'),
+            'DISKJOURNAL_FILE': journal, 'DISKJOURNAL_DIR': data}
+
+
 def run(directory):
     """A server under load; returns the path of the journal and its directory."""
     journal = os.path.join(directory, 'journal')
     server = claviger.Server(args=ARGS)
-    server.env.update({'LD_PRELOAD': os.path.join(claviger.BUILDDIR, 'fault', 'diskjournal.so'),
-                       'DISKJOURNAL_FILE': journal, 'DISKJOURNAL_DIR': server.data})
+    server.env.update(journalled(journal, server.data))
     server.start()
     mark = powercut.Marker(journal)
     faults.set_up_auth(server)
@@ -197,6 +203,52 @@ def trial(journal, data, is_journalled, rng):
     TAP.ok(len(disk.marks) > 50, 'and there was load')
 
 
+def restore_trial(rng):
+    """The power goes while clav_restore works, or right behind it."""
+    source = claviger.Server().start()
+    client = claviger.Client(source)
+    keys = {b'r/%d' % i for i in range(500)}
+    for key in keys:
+        put(client, key, b'v' * 500)
+    client.close()
+    file, journal = os.path.join(source.dir, 'snapshot'), os.path.join(source.dir, 'journal')
+    subprocess.run(['etcdctl', '--endpoints', source.url, 'snapshot', 'save', file], check=True,
+                   env=dict(os.environ, ETCDCTL_API='3'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    target = os.path.join(source.dir, 'restored')
+    subprocess.run([os.path.join(claviger.BINDIR, 'clav_restore'), file, '--data-dir', target], check=True,
+                   env=dict(os.environ, **journalled(journal, target)), stdout=subprocess.DEVNULL)
+    whole = list(powercut.records(journal))
+    disk = powercut.Disk(target)
+    disk.is_journalled = False
+    when = set(rng.sample(range(1, len(whole)), max(6, CUTS // 4)))
+    wrong = []
+    for number, record in enumerate(whole):
+        if number in when:
+            served = restored_keys(disk, rng, rng.choice((0, 0.5, 1)))
+            if served not in ('refused', 'empty', keys):
+                wrong.append((number, len(served)))
+        disk.replay(record)
+    TAP.equal(wrong, [], '%d power cuts in the middle of clav_restore: nothing half restored is served' % len(when))
+    TAP.ok(restored_keys(disk, rng, 0) == keys, 'when it has ended all is durable')
+    source.stop()
+
+
+def restored_keys(disk, rng, chance):
+    """The keys that are served, or 'refused'; 'empty' when nothing at all is left."""
+    server = claviger.Server()
+    disk.survive(server.data, rng, chance)
+    is_empty = not os.listdir(server.data)
+    try:
+        server.start()
+    except RuntimeError:
+        return 'refused'
+    client = claviger.Client(server)
+    found = {kv.key for kv in get(client, b'r/', range_end=b'r0', keys_only=True).kvs}
+    client.close()
+    server.stop()
+    return 'empty' if is_empty and not found else found
+
+
 def main():
     if claviger.SANITIZER:
         print('1..0 # SKIP a sanitizer and a preloaded library do not go together')
@@ -207,6 +259,7 @@ def main():
     print('# journal of %d bytes' % os.path.getsize(journal), flush=True)
     trial(journal, data, True, rng)
     trial(journal, data, False, rng)
+    restore_trial(rng)
     TAP.done()
 
 
