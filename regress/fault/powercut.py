@@ -113,8 +113,9 @@ class Disk:
     def name(self, kind, paths, inode):
         directory, base = os.path.split(paths[0])
         if kind == CREATE:
-            self.files[inode] = File()
-            change = lambda entries: entries.update({base: inode})
+            # not the inode: it may be another file's before the old name is gone for good
+            file = self.files[inode] = File()
+            change = lambda entries: entries.update({base: file})
         elif kind == MKDIR:
             self.directories[inode] = paths[0]
             if paths[0] == self.root:
@@ -162,10 +163,10 @@ class Disk:
 
     def write(self, directory, to, entries, rng, chance):
         os.mkdir(to, 0o700)
-        for base, inode in entries.get(directory, {}).items():
-            if inode is None:
+        for base, held in entries.get(directory, {}).items():
+            if held is None:
                 self.write(os.path.join(directory, base), os.path.join(to, base), entries, rng, chance)
                 continue
             fd = os.open(os.path.join(to, base), os.O_WRONLY | os.O_CREAT, 0o600)
             with open(fd, 'wb') as file:
-                file.write(self.files[inode].survivors(rng, chance))
+                file.write(held.survivors(rng, chance))
