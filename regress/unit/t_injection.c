@@ -8,9 +8,12 @@
 
 /* system */
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +106,52 @@ test_ends(void **state)
 	assert_int_equal(status_of(""), 0);
 }
 
+static void *
+pass_and_tell(void *went_on)
+{
+	(void) INJECTION_POINT("here");
+	atomic_store((_Atomic bool *) went_on, true);
+	return NULL;
+}
+
+/*
+ * Whoever passes stops there, in whatever thread he is: a stop that another
+ * thread takes first would let him go on for a while.
+ */
+static void
+test_stop_stops_the_thread_that_passes(void **state)
+{
+	_Atomic bool *went_on = mmap(NULL, sizeof(*went_on), PROT_READ | PROT_WRITE,
+								 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(went_on, MAP_FAILED);
+	for (int i = 0; i < 100; i++)
+	{
+		pid_t		pid = fork();
+		int			status;
+
+		assert_true(pid >= 0);
+		if (pid == 0)
+		{
+			pthread_t	thread;
+
+			alarm(60);
+			arm("here=stop");
+			if (pthread_create(&thread, NULL, pass_and_tell,
+							   (void *) went_on) != 0)
+				_exit(1);
+			for (;;)
+				pause();
+		}
+		assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+		assert_true(WIFSTOPPED(status));
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_false(atomic_load(went_on));
+	}
+	munmap((void *) went_on, sizeof(*went_on));
+}
+
 static void
 test_trigger_file_fires_once(void **state)
 {
@@ -146,6 +195,7 @@ main(void)
 		DISARMED(test_error_at_each_passage_or_at_one),
 		DISARMED(test_sleep),
 		DISARMED(test_ends),
+		DISARMED(test_stop_stops_the_thread_that_passes),
 		DISARMED(test_trigger_file_fires_once),
 		DISARMED(test_unreadable_lists_end_the_process),
 	};

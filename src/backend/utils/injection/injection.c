@@ -243,7 +243,8 @@ fire(const Injection *injection, uint64_t passage)
 		case INJECT_ABORT:
 			abort();
 		case INJECT_STOP:
-			kill(getpid(), SIGSTOP);
+			/* to the process, another thread might take it, and we go on */
+			raise(SIGSTOP);
 			return 0;
 		case INJECT_ERROR:
 			return injection->argument;
