@@ -120,12 +120,12 @@ snapshot_ends_for_who_takes_too_little(void **state)
 {
 	world.walk_records = 5000;
 	world.walk_value_bytes = 1000;
-	guc_snapshot_max_age = 50;
 	send_snapshot();
 	while (world.nmessages == 0)
 		dispatch_expire(clock_monotonic_ms());
 	world.backlog = REQUEST_BACKLOG_BYTES;
 	/* one who takes enough goes on */
+	guc_snapshot_max_age = 50;
 	guc_snapshot_min_rate = 1;
 	usleep(100 * 1000);
 	dispatch_expire(clock_monotonic_ms() + 600);
