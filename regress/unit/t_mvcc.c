@@ -1831,7 +1831,7 @@ test_readers_beside_compaction(void **state)
 	race_write();
 	/* on a busy machine a reader may not have had its turn yet */
 	for (int i = 0; i < READERS; i++)
-		for (int n = 0; n < 3000 && atomic_load(&race->nchecks[i]) == 0; n++)
+		for (int n = 0; n < 12000 && atomic_load(&race->nchecks[i]) == 0; n++)
 			usleep(10000);
 	atomic_store(&race->stop, true);
 	for (int i = 0; i < READERS; i++)

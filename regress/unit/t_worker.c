@@ -38,7 +38,7 @@
 #include "storage/snap/store.h"
 #include "watch/registry.h"
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 60000
 #define STORE_BYTES ((size_t) 256 * 1024 * 1024)
 
 static char dir[256];
