@@ -1,9 +1,9 @@
 """What the tests of crashes and faults share: aiming an injection point at one
 process of a running server, looking at its processes, load that must not
 fail, and a record of what has been acknowledged."""
+import atexit
 import json
 import os
-import re
 import resource
 import signal
 import socket
@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+from claviger import error_of, log_since, raft_worker, wait_restart, wait_until
 
 P = claviger.load_protos()
 E = P['etcdserverpb']
@@ -57,70 +57,25 @@ class Points:
             return False
 
 
-def wait_for(condition, seconds=20, step=0.005):
-    end = time.time() + seconds
-    while time.time() < end:
-        result = condition()
-        if result:
-            return result
-        time.sleep(step)
-    return condition()
+def wait_for(condition, seconds=30, step=0.01):
+    """wait_until(); a short step for who must not come late."""
+    return wait_until(condition, seconds, step)
 
 
 def children(server):
     """The postmaster's children that live, oldest first: the raft worker, then
-    backends, and no auxiliary processes.  (/proc/PID/task/PID/children leaves
-    out some while others end.)"""
-    found = []
-    parent = str(server.process.pid)
-    for name in os.listdir('/proc'):
-        if not name.isdigit():
-            continue
-        try:
-            comm, fields = open('/proc/%s/stat' % name).read().split('(', 1)[1].rsplit(')', 1)
-        except OSError:
-            continue
-        fields = fields.split()
-        if fields[1] == parent and fields[0] not in 'ZX' and comm not in claviger.AUXILIARIES:
-            found.append((int(fields[19]), int(name)))
-    return [pid for _, pid in sorted(found)]
+    backends, and no auxiliary processes."""
+    return [p.pid for p in claviger.processes(server) if p.lives and p.comm not in claviger.AUXILIARIES]
 
 
-def newest_child(server, since, seconds=10):
-    """The child that began last, not before the tick `since` (start_tick())."""
-    def look():
-        for pid in reversed(children(server)):
-            try:
-                fields = open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()
-            except OSError:
-                continue
-            return pid if int(fields[19]) >= since else None
-        return None
-
-    pid = wait_for(look, seconds)
-    if not pid:
-        raise RuntimeError('no new backend')
-    return pid
+def only_worker_left(server):
+    """Waits until the postmaster has reaped every backend: their slots are free."""
+    return wait_until(lambda: len(claviger.children(server)) == 1, 60)
 
 
-def start_tick():
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf('SC_CLK_TCK'))
-
-
-def log_since(server, position):
-    with open(server.log) as log:
-        log.seek(position)
-        return log.read()
-
-
-def wait_restart(server, position, seconds=30):
-    """True when the postmaster has noticed the death of the raft worker and is
-    ready again; what the log says since `position` tells, because until the
-    postmaster gets to run the pid file says what was true before."""
-    begun_again = re.compile(r'raft worker (was )?ended .*ready to serve', re.DOTALL)
-    wait_for(lambda: server.process.poll() is not None or begun_again.search(log_since(server, position)),
-             seconds * claviger.SLOW)
-    return server.process.poll() is None and server.state() == 'ready'
+def is_stopped(pid):
+    with open('/proc/%d/stat' % pid) as file:
+        return file.read().rsplit(')', 1)[1].split()[0] == 'T'
 
 
 def count_fds(pid):
@@ -136,33 +91,25 @@ def private_kb(pid):
     return {'anon': int(found['RssAnon'].split()[0]), 'shared': int(found['RssShmem'].split()[0])}
 
 
-def put(client, key, value, timeout=20):
+def put(client, key, value, timeout=60):
     return client.call(KV + 'Put', E.PutRequest(key=key, value=value), E.PutResponse, timeout).header.revision
 
 
-def get(client, key, timeout=20, **more):
+def get(client, key, timeout=60, **more):
     return client.call(KV + 'Range', E.RangeRequest(key=key, **more), E.RangeResponse, timeout)
 
 
-def auth(client, method, timeout=20, **fields):
+def auth(client, method, timeout=60, **fields):
     name = method if method.startswith('Auth') else 'Auth' + method
     return client.call(AU + method, getattr(E, name + 'Request')(**fields), getattr(E, name + 'Response'), timeout)
 
 
-def token_of(server, name, password, timeout=20, **tls):
+def token_of(server, name, password, timeout=60, **tls):
     client = claviger.Client(server, **tls)
     try:
         return auth(client, 'Authenticate', timeout, name=name, password=password).token
     finally:
         client.close()
-
-
-def error_of(call):
-    try:
-        call()
-        return None
-    except grpc.RpcError as error:
-        return (error.code(), error.details())
 
 
 def set_up_auth(server):
@@ -196,16 +143,22 @@ class Raw:
     """One HTTP/2 connection that never connects again by itself, as grpc's
     does, and does not decode its answers."""
 
-    def __init__(self, server, token=None, timeout=20):
+    def __init__(self, server, token=None, timeout=60):
+        self.server = server
         self.token = token
         self.stream = -1
         self.rest = b''
-        self.socket = socket.create_connection(('127.0.0.1', server.port), timeout)
+        self.socket = socket.create_connection(('127.0.0.1', server.port), timeout * claviger.SLOW)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # a window that takes all answers of a short life
-        self.socket.sendall(b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' +
-                            self._frame(4, 0, 0, b'\0\x04\x7f\xff\xff\xff') +
-                            self._frame(8, 0, 0, b'\x7f\0\0\0'))
+        self._send(b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + self._frame(4, 0, 0, b'\0\x04\x7f\xff\xff\xff') +
+                   self._frame(8, 0, 0, b'\x7f\0\0\0'))
+
+    def _send(self, data):
+        try:
+            self.socket.sendall(data)
+        except OSError:
+            pass                # the other end is dead already: wait() tells
 
     @staticmethod
     def _frame(kind, flags, stream, payload):
@@ -232,10 +185,7 @@ class Raw:
         out = self._frame(1, 4, self.stream, block)
         for i in range(0, len(data), 16384):
             out += self._frame(0, 1 if i + 16384 >= len(data) else 0, self.stream, data[i:i + 16384])
-        try:
-            self.socket.sendall(out)
-        except OSError:
-            pass                # wait() tells
+        self._send(out)
         return self.stream
 
     def _exactly(self, n):
@@ -257,6 +207,9 @@ class Raw:
                     self.socket.sendall(self._frame(4, 1, 0, b''))
                 if number == stream and (kind in (0, 1) and flags & 1 or kind == 3):
                     return True
+        except TimeoutError:
+            raise RuntimeError('neither an answer nor an end of the connection; the server says:\n' +
+                               open(self.server.log).read()[-5000:])
         except OSError:
             return False
 
@@ -270,21 +223,26 @@ class Load:
     def __init__(self, server, connections, op='mixed', user='root:root', streams=2):
         self.server = server
         self.connections = connections
-        before = set(children(server))
+        self.pids = set()
         self.process = subprocess.Popen(
             [os.path.join(claviger.BINDIR, 'clav_bench'), '-e', server.url, '-o', op, '-r', '50', '-j', '-q',
              '-c', str(connections), '-s', str(streams), '-t', '100000', '-k', '500', '-u', user],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        # its login is over when exactly its connections are there
-        wait_for(lambda: self.process.poll() is not None or self.is_steady(before), 60 * claviger.SLOW)
-        self.pids = set(children(server)) - before
+        # a test that ends by an exception must not leave it: prove would wait
+        atexit.register(self.process.kill)
+        if not wait_for(lambda: self.process.poll() is not None or self.is_connected(), 60):
+            raise RuntimeError('the load does not begin')
 
-    def is_steady(self, before):
-        now = set(children(self.server)) - before
-        if len(now) != self.connections:
-            return False
-        time.sleep(0.2)
-        return set(children(self.server)) - before == now
+    def is_connected(self):
+        """It closes the connection of its login before it opens the others."""
+        self.pids = set(claviger.backends_of(self.server, claviger.ports_of(self.server, self.process.pid)).values())
+        return len(self.pids) == self.connections > 1
+
+    def wait_served(self, points, point, action):
+        """Each of its backends has passed the point: it is beyond its start."""
+        armed = [points.arm(point, action, pid) for pid in self.pids]
+        if not wait_for(lambda: not self.runs() or not any(map(os.path.exists, armed)), 60):
+            raise RuntimeError('the load is not served')
 
     def runs(self):
         return self.process.poll() is None
@@ -322,7 +280,7 @@ class Writers:
             while not self.stop.is_set():
                 key = b'%s%d/%d' % (self.prefix, i, self.attempted[i])
                 self.attempted[i] += 1
-                self.acknowledged[i].append((key, put(client, key, value, timeout=10)))
+                self.acknowledged[i].append((key, put(client, key, value)))
                 self.stop.wait(self.pause)
         except grpc.RpcError as error:
             self.errors.append((error.code(), error.details()))

@@ -111,29 +111,117 @@ def free_port():
 
 # worker/auxlist.h; the names by which top shows them
 AUXILIARIES = ('clav lessor', 'clav compactor')
+RAFT_WORKER = 'clav consensus'
 
 
-def _all_children(server):
-    pid = server.process.pid
-    with open('/proc/%d/task/%d/children' % (pid, pid)) as file:
-        return [int(n) for n in file.read().split()]
+class Process:
+    """A child of a server's postmaster, as it was when we looked."""
+
+    def __init__(self, pid, comm, state, start):
+        self.pid = pid
+        self.comm = comm
+        self.lives = state not in 'ZX'
+        self.is_stopped = state == 'T'
+        self.start = start
 
 
-def _comm(pid):
-    try:
-        return open('/proc/%d/comm' % pid).read().rstrip('\n')
-    except OSError:
-        return None
+def processes(server):
+    """The postmaster's children until it has reaped them, oldest first.  (What
+    /proc/PID/task/PID/children says leaves out some while others end.)"""
+    found = []
+    parent = str(server.process.pid)
+    for name in os.listdir('/proc'):
+        if not name.isdigit():
+            continue
+        try:
+            with open('/proc/%s/stat' % name) as file:
+                comm, fields = file.read().split('(', 1)[1].rsplit(')', 1)
+        except (OSError, IndexError):
+            continue
+        fields = fields.split()
+        if fields[1] == parent:
+            found.append(Process(int(name), comm, fields[0], int(fields[19])))
+    return sorted(found, key=lambda p: (p.start, p.pid))
 
 
 def children(server):
-    """Process ids of the raft worker and the backends."""
-    return [pid for pid in _all_children(server) if _comm(pid) not in AUXILIARIES]
+    """Process ids of the raft worker and the backends, oldest first.  One that
+    is dead is among them until the postmaster has reaped it: so long it has
+    its slot."""
+    return [p.pid for p in processes(server) if p.comm not in AUXILIARIES]
 
 
 def auxiliary(server, name):
     """Process id of the auxiliary process of this name, or None."""
-    return next((pid for pid in _all_children(server) if _comm(pid) == 'clav ' + name), None)
+    return next((p.pid for p in processes(server) if p.lives and p.comm == 'clav ' + name), None)
+
+
+def raft_worker(server):
+    """Process id of the raft worker, waited for."""
+    found = wait_until(lambda: [p.pid for p in processes(server) if p.lives and p.comm == RAFT_WORKER], 30)
+    if not found:
+        raise RuntimeError('no raft worker:\n' + open(server.log).read()[-3000:])
+    return found[-1]
+
+
+def _connections():
+    """(local port, remote port, inode) of the IPv4 loopback."""
+    with open('/proc/net/tcp') as file:
+        rows = [line.split() for line in file][1:]
+    return [(int(row[1].split(':')[1], 16), int(row[2].split(':')[1], 16), row[9]) for row in rows
+            if row[1].startswith('0100007F:')]
+
+
+def sockets_of(pid):
+    """Inodes of its sockets."""
+    found = set()
+    try:
+        for fd in os.listdir('/proc/%d/fd' % pid):
+            name = os.readlink('/proc/%d/fd/%s' % (pid, fd))
+            if name.startswith('socket:['):
+                found.add(name[8:-1])
+    except OSError:             # it ends, or has closed what was listed
+        pass
+    return found
+
+
+def backends_of(server, ports):
+    """{port of a client: process id of the backend that serves it}.  Who holds
+    the other end of a connection is certain, whatever else begins and ends."""
+    inodes = {inode: remote for local, remote, inode in _connections() if local == server.port and remote in ports}
+    # the postmaster has a socket as well, until the fork is done
+    return {inodes[inode]: p.pid for p in processes(server) if p.comm not in AUXILIARIES
+            for inode in sockets_of(p.pid) if inode in inodes}
+
+
+def backend_of(server, sock):
+    """Process id of the backend at the other end of this socket, waited for."""
+    port = sock.getsockname()[1]
+    found = wait_until(lambda: backends_of(server, [port]), 30)
+    if not found:
+        raise RuntimeError('no backend for this connection')
+    return found[port]
+
+
+def ports_of(server, pid):
+    """Ports from which a process has connected to the server."""
+    own = sockets_of(pid)
+    return [local for local, remote, inode in _connections() if remote == server.port and inode in own]
+
+
+def log_since(server, position):
+    with open(server.log, errors='replace') as log:
+        log.seek(position)
+        return log.read()
+
+
+def wait_restart(server, position, seconds=60):
+    """True when the postmaster has noticed the death of the raft worker and is
+    ready again; what the log says since `position` tells, because until the
+    postmaster gets to run the pid file says what was true before."""
+    begun_again = re.compile(r'raft worker (was )?ended .*ready to serve', re.DOTALL)
+    wait_until(lambda: server.process.poll() is not None or begun_again.search(log_since(server, position)), seconds)
+    return server.process.poll() is None and server.state() == 'ready'
 
 
 def make_certificates(directory, *clients):
@@ -186,7 +274,7 @@ class Server:
         self.process = None
         _servers.append(self)
 
-    def start(self, seconds=30):
+    def start(self, seconds=60):
         with open(self.log, 'ab') as log:
             self.process = subprocess.Popen(
                 [os.path.join(BINDIR, 'claviger'), '--data-dir', self.data,
@@ -194,8 +282,8 @@ class Server:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
                 start_new_session=True)
         _be_as_nice(self.process.pid)
-        end = time.time() + seconds * SLOW
-        while time.time() < end and self.process.poll() is None:
+        end = time.monotonic() + seconds * SLOW
+        while time.monotonic() < end and self.process.poll() is None:
             if self.state() == 'ready':
                 return self
             time.sleep(0.02)
@@ -210,7 +298,7 @@ class Server:
             return None
         return lines[2]
 
-    def stop(self, signo=signal.SIGTERM, seconds=30):
+    def stop(self, signo=signal.SIGTERM, seconds=60):
         self.process.send_signal(signo)
         status = self.process.wait(seconds * SLOW)
         self.process = None
@@ -226,9 +314,7 @@ class Server:
             self.process.wait()
             self.process = None
             # the lock on the data directory goes with the last of its children
-            end = time.time() + 10
-            while time.time() < end and _group_lives(pid, self.data):
-                time.sleep(0.005)
+            wait_until(lambda: not _group_lives(pid, self.data), 60)
 
 
 class Client:
@@ -246,7 +332,7 @@ class Client:
             self.channel = grpc.insecure_channel(server.endpoint, options)
         self.token = token
 
-    def call(self, method, request, response_class, timeout=20, metadata=()):
+    def call(self, method, request, response_class, timeout=60, metadata=()):
         metadata = list(metadata)
         if self.token is not None:
             metadata.append(('token', self.token))
@@ -255,14 +341,14 @@ class Client:
             response_deserializer=response_class.FromString)
         return stub(request, timeout=timeout * SLOW, metadata=metadata)
 
-    def stream(self, method, request, response_class, timeout=20):
+    def stream(self, method, request, response_class, timeout=60):
         metadata = [('token', self.token)] if self.token is not None else []
         stub = self.channel.stream_stream(
             '/' + method, request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=response_class.FromString)
         return list(stub(iter([request]), timeout=timeout * SLOW, metadata=metadata))
 
-    def first(self, method, request, response_class, is_bidi, timeout=20):
+    def first(self, method, request, response_class, is_bidi, timeout=60):
         """The first answer of a stream that goes on for ever."""
         metadata = [('token', self.token)] if self.token is not None else []
         make = self.channel.stream_stream if is_bidi else self.channel.unary_stream
@@ -298,13 +384,15 @@ def b64(text):
     return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
 
 
-def wait_until(condition, seconds=10):
-    """Whether it holds, at the latest after so long (times SLOW)."""
-    end = time.time() + seconds * SLOW
-    while time.time() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
+def wait_until(condition, seconds=30, step=0.01):
+    """What it says, as soon as that is something, or after so long (times SLOW).
+    The time is for machines that are starved; only a failure waits for it."""
+    end = time.monotonic() + seconds * SLOW
+    while time.monotonic() < end:
+        result = condition()
+        if result:
+            return result
+        time.sleep(step)
     return condition()
 
 
