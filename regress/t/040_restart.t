@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 import threading
-import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
+import faults
 import claviger
 import grpc
 from claviger import error_of
@@ -106,9 +106,7 @@ def kill_under_load(server, kill):
     for thread in threads:
         thread.start()
     # a loaded machine takes its time: the kill has to come amid the load
-    end = time.time() + 60
-    while time.time() < end and sum(len(one) for one in lists) < 400 and any(t.is_alive() for t in threads):
-        time.sleep(0.05)
+    claviger.wait_until(lambda: sum(map(len, lists)) >= 400 or not any(t.is_alive() for t in threads), 120)
     kill()
     stop.set()
     for thread in threads:
@@ -151,31 +149,23 @@ def main():
         check_acknowledged(server, acknowledged, 'kill -9 under load, round %d' % (i + 1))
 
     # the raft worker alone: everything starts over, in the same postmaster
-
-    def children():
-        return claviger.children(server)
-
-    worker = children()[0]
+    worker = claviger.raft_worker(server)
+    position = os.path.getsize(server.log)
     acknowledged = kill_under_load(server, lambda: os.kill(worker, signal.SIGKILL))
-    end = time.time() + 30
-    while time.time() < end and (server.state() != 'ready' or worker in children()):
-        time.sleep(0.02)
+    TAP.ok(claviger.wait_restart(server, position), 'the raft worker dies: ready again', open(server.log).read()[position:])
     TAP.equal(server.process.poll(), None, 'the postmaster outlives its raft worker')
     check_acknowledged(server, acknowledged, 'kill -9 of the raft worker')
 
     # a backend: its own connection and nothing else
     one, other = log_in(server, 'root', 'root'), log_in(server, 'root', 'root')
-    known = set(children())
-    put(one, b'a', b'1')
-    mine = claviger.Client(server, token=one.token)
-    put(mine, b'a', b'2')
-    backend = (set(children()) - known).pop()
+    put(other, b'a', b'1')
+    mine = faults.Raw(server, one.token)
+    TAP.ok(mine.wait(mine.send(KV + 'Put', E.PutRequest(key=b'a', value=b'2'))), 'a connection of its own')
+    backend = claviger.backend_of(server, mine.socket)
     os.kill(backend, signal.SIGKILL)
     TAP.ok(all(put(other, b'a', b'%d' % i) for i in range(50)), 'another connection goes on')
-    end = time.time() + 10
-    while time.time() < end and backend in children():
-        time.sleep(0.02)
-    TAP.ok(backend not in children(), 'the dead backend is reaped')
+    TAP.ok(not mine.wait(0), 'the dead one has ended')
+    TAP.ok(claviger.wait_until(lambda: backend not in claviger.children(server)), 'the dead backend is reaped')
     TAP.ok(error_of(lambda: put(claviger.Client(server, token=one.token), b'a', b'3')) is None,
            'and the same token works on a new connection')
 
