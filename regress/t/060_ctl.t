@@ -54,7 +54,7 @@ is_ctl(['status', '-D', $data], 0, qr/ready, listening on https:/);
 sub etcdctl
 {
 	my ($status, $out) = Claviger::Server->run('etcdctl', "--endpoints=$url", '--cacert', "$data/tls/ca.crt", '--cert',
-		"$data/tls/root.crt", '--key', "$data/tls/root.key", @_);
+		"$data/tls/root.crt", '--key', "$data/tls/root.key", Claviger::Server::patience(), @_);
 	$out =~ s/^\{"level":.*\n//mg;
 	return $out;
 }
@@ -67,7 +67,12 @@ open(my $conf, '>>', "$data/claviger.conf") or die;
 print $conf "log_level = \"debug\";\n";
 close $conf;
 is_ctl(['reload', '-D', $data], 0, qr/told to reload/);
-sub log_has { my $re = shift; for (1 .. 100) { open(my $f, '<', "$dir/log") or die; local $/; return 1 if <$f> =~ $re; select(undef, undef, undef, 0.05) } return 0 }
+sub log_has
+{
+	my $re = shift;
+	return Claviger::Server::wait_until(
+		sub { open(my $f, '<', "$dir/log") or return 0; local $/; return (<$f> // '') =~ $re });
+}
 ok(log_has(qr/settings reloaded/), 'the log says so');
 open($conf, '>>', "$data/claviger.conf") or die;
 print $conf "max_txn_ops = \"many\";\n";
@@ -98,8 +103,6 @@ is_ctl(['start', '-D', $data, '-l', "$dir/log2", '--', '--max-txn-ops=none'], 1,
 SKIP: {
 	skip 'tests run against an installed tree', 6 if $ENV{CLAVIGER_BINDIR};
 	my $prefix = "$dir/installed";
-	# it builds what is not built yet
-	local $Claviger::Server::RUN_SECONDS = 600;
 	my ($status, $out) = Claviger::Server->run('make', '-s', '-C', $Claviger::Server::TOP, 'install', "prefix=$prefix",
 		$Claviger::Server::BUILDDIR =~ /build-(\w+)$/ ? "FLAVOUR=$1" : ());
 	is($status, 0, 'make install') or diag $out;

@@ -33,8 +33,6 @@ elsif ($SANITIZER)
 	$ENV{TSAN_OPTIONS} //= "second_deadlock_stack=1:suppressions=$suppressions/tsan.supp";
 }
 our $BINDIR = $ENV{CLAVIGER_BINDIR} || "$BUILDDIR/bin";
-# how long a command of run() may take
-our $RUN_SECONDS = 60;
 my @running;
 
 # Options: args => [...] for the server, env => {...}, tls => 1 (https URLs),
@@ -119,7 +117,7 @@ sub start
 sub wait_ready
 {
 	my ($self, $seconds) = @_;
-	my $end = time + ($seconds || 30) * $SLOW;
+	my $end = time + ($seconds || 60) * $SLOW;
 	while (time < $end)
 	{
 		return 1 if ($self->state || '') eq 'ready';
@@ -146,7 +144,7 @@ sub stop
 	my ($self, $signal, $seconds) = @_;
 	my $pid = $self->{pid} or return $self->{status};
 	kill($signal || 'TERM', $pid);
-	return $self->wait_end($seconds || 30);
+	return $self->wait_end($seconds || 60);
 }
 
 sub wait_end
@@ -176,9 +174,18 @@ sub kill9
 	kill('KILL', -$pid);
 	waitpid($pid, 0);
 	delete $self->{pid};
-	# children of the group die with it; wait until none is left
-	for (1 .. 500) { last unless kill(0, -$pid); sleep 0.01; }
+	# children of the group die with it; orphans that are dead do not count (init
+	# may take its time with them): what matters is that the lock is free
+	my $end = time + 60 * $SLOW;
+	sleep 0.01 while kill(0, -$pid) && !$self->is_unlocked && time < $end;
 	return;
+}
+
+sub is_unlocked
+{
+	my $self = shift;
+	open(my $lock, '<', "$self->{data}/claviger.lock") or return 1;
+	return flock($lock, LOCK_EX | LOCK_NB);
 }
 
 # Process ids of its children: (raft worker, backends...).
@@ -187,6 +194,26 @@ sub children
 	my $self = shift;
 	open(my $file, '<', "/proc/$self->{pid}/task/$self->{pid}/children") or return;
 	return split ' ', (<$file> // '');
+}
+
+# Wait until its log matches, or whatever else holds.
+sub wait_log
+{
+	my ($self, $re) = @_;
+	return wait_until(sub { $self->log_text =~ $re });
+}
+
+# Only a failure waits so long.
+sub wait_until
+{
+	my ($condition, $seconds) = @_;
+	my $end = time + ($seconds || 30) * $SLOW;
+	while (time < $end)
+	{
+		return 1 if $condition->();
+		sleep 0.02;
+	}
+	return $condition->() ? 1 : 0;
 }
 
 sub log_text
@@ -215,12 +242,16 @@ sub run
 	{
 		open(STDERR, '>&', \*STDOUT);
 		open(STDIN, '<', '/dev/null');
-		exec('timeout', $RUN_SECONDS * $SLOW, @command) or POSIX::_exit(127);
+		exec('timeout', 300 * $SLOW, @command) or POSIX::_exit(127);
 	}
 	{ local $/; $out = <$pipe> // ''; }
 	close($pipe);
 	return ($? >> 8, $out);
 }
+
+# etcdctl gives up after 2 s without a connection, and after 5 s without an
+# answer: too soon where the machine is busy.  Options given later count.
+sub patience { return map { "--$_-timeout=" . 60 * $SLOW . 's' } 'dial', 'command' }
 
 # etcdctl against this server.  Its own warnings (JSON lines) are left out of
 # the answer, because they carry times and random names.
@@ -228,8 +259,7 @@ sub etcdctl
 {
 	my ($self, @args) = @_;
 	local $ENV{ETCDCTL_API} = 3;
-	unshift @args, '--command-timeout=' . 5 * $SLOW . 's' if $SLOW != 1;
-	my ($status, $out) = $self->run('etcdctl', '--endpoints=' . $self->url, @args);
+	my ($status, $out) = $self->run('etcdctl', '--endpoints=' . $self->url, patience(), @args);
 	$out =~ s/^\{"level":.*\n//mg;
 	return wantarray ? ($status, $out) : $out;
 }
