@@ -113,7 +113,7 @@ def health_watch(client, env):
                                        response_deserializer=H.HealthCheckResponse.FromString)
     metadata = [('token', client.token)] if client.token is not None else []
     for service, want in (('', H.HealthCheckResponse.SERVING), ('x', H.HealthCheckResponse.SERVICE_UNKNOWN)):
-        call = stub(H.HealthCheckRequest(service=service), timeout=20, metadata=metadata)
+        call = stub(H.HealthCheckRequest(service=service), timeout=60 * claviger.SLOW, metadata=metadata)
         answer = next(call)
         call.cancel()
         assert answer.status == want, answer

@@ -21,7 +21,7 @@ LIMIT = 1572864
 def raw(client, path, data, **options):
     """Bytes for a message, as they are."""
     stub = client.channel.unary_unary(path, request_serializer=None, response_deserializer=None)
-    return stub(data, timeout=20, **options)
+    return stub(data, timeout=60 * claviger.SLOW, **options)
 
 
 def rng(**f):
@@ -240,7 +240,7 @@ def check_large_answers(client):
 
 def check_deadline(client):
     stub = client.channel.unary_unary('/' + KV + 'Range', request_serializer=None, response_deserializer=None)
-    future = stub.future(b'\x0a\x01a', timeout=20)
+    future = stub.future(b'\x0a\x01a', timeout=60 * claviger.SLOW)
     future.cancel()
     TAP.ok(client.call(*rng(key=b'k1')).count == 1, 'a cancelled request does not disturb the connection')
 
