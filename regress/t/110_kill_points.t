@@ -16,7 +16,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
 import faults
-from faults import A, E, KV, auth, children, claviger, error_of, get, grpc, put, wait_for
+from faults import A, E, KV, auth, children, claviger, error_of, get, grpc, put, raft_worker, wait_for
 
 TAP = claviger.Tap()
 SEEDS = int(os.environ.get('KILL_POINT_SEEDS', '1'))
@@ -137,7 +137,7 @@ class Trial:
         compactor = threading.Thread(target=self.compact, args=(client, stop, churn))
         compactor.start()
         time.sleep(random.uniform(0.05, 0.4))
-        if not children(self.server):
+        if self.server.process.poll() is not None or not children(self.server):
             TAP.ok(False, '%s: the raft worker ended before it was struck' % name, open(self.server.log).read()[-4000:])
         fired = strike()
         stop.set()
@@ -197,7 +197,7 @@ class Trial:
 
     def all_at(self, point):
         armed = self.points.arm(point, 'kill')
-        fired = wait_for(lambda: not os.path.exists(armed), 30 * claviger.SLOW, 0.001)
+        fired = wait_for(lambda: not os.path.exists(armed), 90, 0.001)
         self.server.kill9()
         self.points.disarm(armed)
         return fired
@@ -205,7 +205,7 @@ class Trial:
     def worker_at(self, point):
         position = os.path.getsize(self.server.log)
         armed = self.points.arm(point, 'kill')
-        fired = wait_for(lambda: not os.path.exists(armed), 30 * claviger.SLOW, 0.001)
+        fired = wait_for(lambda: not os.path.exists(armed), 90, 0.001)
         self.points.disarm(armed)
         return fired and faults.wait_restart(self.server, position)
 
@@ -218,7 +218,7 @@ class Trial:
         except RuntimeError:
             pass
         # what is behind may come after the server is ready
-        fired = wait_for(lambda: not os.path.exists(armed), 5)
+        fired = wait_for(lambda: not os.path.exists(armed))
         self.server.kill9()
         self.points.disarm(armed)
         return fired
@@ -226,7 +226,7 @@ class Trial:
     def restart_at(self, point):
         """The worker dies, and the postmaster while it starts over."""
         armed = self.points.arm(point, 'kill')
-        os.kill(children(self.server)[0], signal.SIGKILL)
+        os.kill(raft_worker(self.server), signal.SIGKILL)
         ended = wait_for(lambda: self.server.process.poll() is not None)
         self.server.kill9()
         return ended and not self.points.disarm(armed)
