@@ -62,24 +62,15 @@ class Wire:
     """A connection of the attacker; finds the backend that serves it."""
 
     def __init__(self, server, ca=None, preface=True, settings=b'', receive_buffer=None):
-        before = set(claviger.children(server))
-        self.socket = socket.socket()
-        if receive_buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(30)
-        self.socket.connect(('127.0.0.1', server.port))
-        self.pid = None
-        end = time.time() + 10 * SLOW
-        while self.pid is None and time.time() < end:
-            fresh = set(claviger.children(server)) - before
-            self.pid = max(fresh) if fresh else None
-            if self.pid is None:
-                time.sleep(0.01)
-        if ca:
-            context = ssl.create_default_context(cafile=ca)
-            context.set_alpn_protocols(['h2'])
-            context.check_hostname = False
-            self.socket = context.wrap_socket(self.socket)
+        for attempt in range(5):
+            try:
+                self._connect(server, ca, receive_buffer)
+                break
+            except OSError:     # too slow for a short handshake_timeout
+                self.socket.close()
+                if attempt == 4:
+                    raise
+        self.unsent = b''
         self.buffer = b''
         self.closed = False
         self.peak = 0
@@ -88,6 +79,19 @@ class Wire:
         self.socket.setblocking(False)
         if preface:
             self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
+
+    def _connect(self, server, ca, receive_buffer):
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(30 * SLOW)
+        self.socket.connect(('127.0.0.1', server.port))
+        self.pid = claviger.backend_of(server, self.socket)
+        if ca:
+            context = ssl.create_default_context(cafile=ca)
+            context.set_alpn_protocols(['h2'])
+            context.check_hostname = False
+            self.socket = context.wrap_socket(self.socket)
 
     def memory(self):
         """RssAnon in bytes; 0 when the backend has gone."""
@@ -111,10 +115,11 @@ class Wire:
         return os.path.exists('/proc/%d' % self.pid)
 
     def send(self, data, seconds=10.0, read=True):
-        """As much as is taken in that time; False once closed."""
-        end = time.time() + seconds * SLOW
-        view = memoryview(data)
-        while len(view) > 0 and not self.closed and time.time() < end:
+        """As much as is taken in that time, the rest before what is sent next:
+        frames stay whole.  False once closed."""
+        end = time.monotonic() + seconds * SLOW
+        view = memoryview(self.unsent + data)
+        while len(view) > 0 and not self.closed and time.monotonic() < end:
             self.memory()
             try:
                 view = view[self.socket.send(view[:65536]):]
@@ -124,11 +129,12 @@ class Wire:
                 select.select([self.socket] if read else [], [self.socket], [], 0.05)
             except OSError:
                 self.closed = True
+        self.unsent = bytes(view)
         return not self.closed
 
     def receive(self, seconds):
         """Frames that come within that time; stops at the end of the connection."""
-        end = time.time() + seconds
+        end = time.monotonic() + seconds
         while not self.closed:
             try:
                 data = self.socket.recv(262144)
@@ -148,17 +154,25 @@ class Wire:
             except OSError:
                 self.closed = True
                 break
-            left = end - time.time()
+            left = end - time.monotonic()
             if left <= 0:
                 break
             self.memory()
             select.select([self.socket], [], [], min(left, 0.1))
         return self.frames
 
-    def ends(self, seconds=5.0, read=True):
-        """Is the connection closed by the server within that time?"""
-        end = time.time() + seconds * SLOW
-        while time.time() < end:
+    def sees(self, condition, seconds=30.0):
+        """Reads until it holds; False if the connection ends first."""
+        end = time.monotonic() + seconds * SLOW
+        while not condition() and not self.closed and time.monotonic() < end:
+            self.receive(0.05)
+        return bool(condition())
+
+    def ends(self, seconds=9.0, read=True):
+        """Is the connection closed by the server within that time?  (By default
+        before a connection that is told to go would be ended anyway.)"""
+        end = time.monotonic() + seconds * SLOW
+        while time.monotonic() < end:
             self.memory()
             if read:
                 self.receive(0.1)
@@ -175,12 +189,7 @@ class Wire:
         """Does it still answer a request?"""
         n = len(self.frames)
         self.send(unary(stream, b'/etcdserverpb.KV/Range', b'\x0a\x06honest'))
-        end = time.time() + 10 * SLOW
-        while time.time() < end and not self.closed:
-            self.receive(0.1)
-            if any(f[0] == HEADERS and f[2] == stream and f[1] & END_STREAM for f in self.frames[n:]):
-                return True
-        return False
+        return self.sees(lambda: any(f[0] == HEADERS and f[2] == stream and f[1] & END_STREAM for f in self.frames[n:]))
 
     def close(self):
         self.socket.close()

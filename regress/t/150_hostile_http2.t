@@ -31,32 +31,39 @@ MEMORY = 5 if claviger.SANITIZER else 1
 SEND_TIMEOUT = 2.0
 FIRST_REQUEST = 4.0
 HANDSHAKE = 2.0
+# for a machine that is busy; what is set by default comes later (30, 60 and 10 s),
+# so that a setting that is not heeded is noticed
+GRACE = 20.0
 CALM, FLOW = 11, 3
 
 
 # ---- an honest client: this file with the argument "honest" ----
 
 def honest_main(path, port, ca):
-    """Put and Range in turn; a line for each: when it began, seconds, error."""
+    """Put and Range in turn; a line for each: when it began, seconds, by how
+    much a sleep beside it came late (how starved the machine is), error."""
     protos = claviger.load_protos()
     e = protos['etcdserverpb']
     server = type('S', (), {'endpoint': '127.0.0.1:%s' % port})
     client = claviger.Client(server, ca=ca or None)
+    # the handshake may need more than one try where its timeout is short
+    grpc.channel_ready_future(client.channel).result(60 * SLOW)
     n = 0
     with open(path, 'a', buffering=1) as out:
         while True:
             began = time.time()
             try:
                 client.call('etcdserverpb.KV/Put',
-                            e.PutRequest(key=b'honest', value=b'%d' % n), e.PutResponse, timeout=60)
-                got = client.call('etcdserverpb.KV/Range', e.RangeRequest(key=b'honest'),
-                                  e.RangeResponse, timeout=60)
+                            e.PutRequest(key=b'honest', value=b'%d' % n), e.PutResponse)
+                got = client.call('etcdserverpb.KV/Range', e.RangeRequest(key=b'honest'), e.RangeResponse)
                 text = '' if got.kvs[0].value == b'%d' % n else 'old value'
             except Exception as error:      # whatever it is, it is written down
                 text = repr(error).replace('\n', ' ')
-            out.write('%f %f %s\n' % (began, time.time() - began, text))
-            n += 1
+            took = time.time() - began
+            slept = time.monotonic()
             time.sleep(0.02)
+            out.write('%f %f %f %s\n' % (began, took, time.monotonic() - slept - 0.02, text))
+            n += 1
 
 
 if len(sys.argv) > 1 and sys.argv[1] == 'honest':
@@ -76,13 +83,12 @@ class Honest:
                                         stdin=subprocess.DEVNULL)
         # a test that ends by an exception must not leave it: prove would wait
         atexit.register(self.process.kill)
-        end = time.time() + 30 * SLOW
-        while len(self.since(0)) < 3 and time.time() < end:
-            time.sleep(0.05)
+        if not claviger.wait_until(lambda: len(self.since(0)) >= 3, 90):
+            raise RuntimeError('the honest client does not begin')
 
     def since(self, began):
-        rows = [line.rstrip('\n').split(' ', 2) for line in open(self.path) if line.endswith('\n')]
-        return [(float(r[0]), float(r[1]), r[2]) for r in rows if float(r[0]) >= began]
+        rows = [line.rstrip('\n').split(' ', 3) for line in open(self.path) if line.endswith('\n')]
+        return [(float(r[0]), float(r[1]), float(r[2]), r[3]) for r in rows if float(r[0]) >= began]
 
     def stop(self):
         self.process.kill()
@@ -148,7 +154,7 @@ def ping_flood_unread(wire):
     """Told to go, he neither reads nor goes: must not keep a core busy."""
     flood_pieces = b''.join(frame(PING, 0, 0, b'12345678') for _ in range(100000))
     wire.send(flood_pieces, seconds=1.0, read=False)
-    return wire.ends(SEND_TIMEOUT + 5, read=False), 'not closed'
+    return wire.ends(SEND_TIMEOUT + GRACE, read=False), 'not closed'
 
 
 def empty_data(wire):
@@ -182,9 +188,10 @@ def window_overflow(wire):
 def window_overflow_stream(wire):
     wire.send(frame(HEADERS, END_HEADERS, 1, request_head()) +
               frame(WINDOW, 0, 1, struct.pack('>I', 2 ** 31 - 1)))
-    wire.receive(1.0)
-    codes = [int.from_bytes(f[3], 'big') for f in wire.frames if f[0] == RST and f[2] == 1]
-    return codes == [FLOW] and wire.is_served(3), codes
+    codes = lambda: [int.from_bytes(f[3], 'big') for f in wire.frames if f[0] == RST and f[2] == 1]
+    wire.sees(codes)
+    # one reset, not more
+    return wire.is_served(3) and codes() == [FLOW], codes()
 
 
 def goaway_flood(wire):
@@ -260,8 +267,8 @@ def giant_header(wire):
 def many_headers(wire):
     head = request_head(extra=b''.join(field(b'h%d' % i, b'') for i in range(1000)))
     wire.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, head))
-    wire.receive(1.0)
-    return wire.closed or any(f[0] == HEADERS and f[2] == 1 for f in wire.frames), wire.frames
+    answered = wire.sees(lambda: any(f[0] == HEADERS and f[2] == 1 for f in wire.frames))
+    return wire.closed or answered, wire.frames
 
 
 def many_streams(wire):
@@ -270,9 +277,9 @@ def many_streams(wire):
     for i in range(0, 30000, 100):
         if not wire.send(b''.join(frame(HEADERS, END_HEADERS, 2 * j + 1, head) for j in range(i, i + 100))):
             break
-    wire.receive(0.5)
-    refused = sum(1 for f in wire.frames if f[0] == RST and int.from_bytes(f[3], 'big') in (7, 1))
-    return wire.closed or refused > 20000, 'refused %d' % refused
+    refused = lambda: sum(1 for f in wire.frames if f[0] == RST and int.from_bytes(f[3], 'big') in (7, 1))
+    enough = wire.sees(lambda: refused() > 20000)
+    return wire.closed or enough, 'refused %d' % refused()
 
 
 def half_messages(wire):
@@ -307,7 +314,7 @@ def unread_socket(wire):
               b''.join(unary(2 * i + 1, b'/etcdserverpb.KV/Range', BIG) for i in range(1000)),
               seconds=2.0, read=False)
     wire.busy = quiet(wire)
-    return wire.ends(SEND_TIMEOUT + 6, read=False), 'not closed'
+    return wire.ends(SEND_TIMEOUT + GRACE, read=False), 'not closed'
 
 
 def unread_then_flood(wire):
@@ -317,7 +324,7 @@ def unread_then_flood(wire):
     time.sleep(0.3)
     wire.send(frame(PING, 0, 0, b'12345678') * 500000, seconds=0.5, read=False)
     wire.busy = quiet(wire)
-    return wire.ends(SEND_TIMEOUT + 6, read=False), 'not closed'
+    return wire.ends(SEND_TIMEOUT + GRACE, read=False), 'not closed'
 
 
 def zero_windows(wire):
@@ -326,7 +333,7 @@ def zero_windows(wire):
         wire.send(unary(2 * i + 1, b'/etcdserverpb.KV/Range', BIG), seconds=1.0)
         if wire.closed:
             break
-    return wire.ends(SEND_TIMEOUT + 6), 'not closed'
+    return wire.ends(SEND_TIMEOUT + GRACE), 'not closed'
 
 
 def tiny_windows(wire):
@@ -341,13 +348,13 @@ def tiny_windows(wire):
 
 def idle(wire):
     """Says hello and nothing more."""
-    return wire.ends(FIRST_REQUEST + 5), 'not closed'
+    return wire.ends(FIRST_REQUEST + GRACE), 'not closed'
 
 
 def only_refused(wire):
     """Requests that fail do not keep the slot."""
     wire.send(unary(1, b'/no.Such/Thing', b''))
-    end = time.time() + (FIRST_REQUEST + 4) * SLOW
+    end = time.time() + (FIRST_REQUEST + GRACE) * SLOW
     stream = 3
     while time.time() < end and not wire.ends(0.4):
         wire.send(unary(stream, b'/no.Such/Thing', b''))
@@ -366,7 +373,7 @@ def drip(wire, data, pause, seconds):
 
 def loris_request(wire):
     """As any request that runs, it is given 10 s to come to its end."""
-    return drip(wire, frame(HEADERS, END_HEADERS, 1, request_head()), 0.2, FIRST_REQUEST + 14)
+    return drip(wire, frame(HEADERS, END_HEADERS, 1, request_head()), 0.2, FIRST_REQUEST + 10 + GRACE)
 
 
 # name, attack, MB, options: preface/settings for Wire, tls: run there too
@@ -418,39 +425,41 @@ class Target:
             self.dir = tempfile.mkdtemp(prefix='certs-', dir=claviger._tmp)
             self.ca = claviger.make_certificates(self.dir)
             args += ['--cert-file', self.dir + '/server.crt', '--key-file', self.dir + '/server.key']
-        self.server = claviger.Server(args, tls=tls).start(30 * SLOW)
+        self.server = claviger.Server(args, tls=tls).start()
         self.name = 'TLS' if tls else 'plain'
         client = claviger.Client(self.server, ca=self.ca)
+        grpc.channel_ready_future(client.channel).result(60 * SLOW)
         for i in range(4):
             client.call('etcdserverpb.KV/Put', E.PutRequest(key=b'big%d' % i, value=b'b' * 1000000),
-                        E.PutResponse, timeout=30 * SLOW)
+                        E.PutResponse)
         client.close()
         self.honest = Honest(self.server, self.ca)
 
     def check_honest(self, name, began):
         rows = self.honest.since(began)
-        errors = [r[2] for r in rows if r[2]]
+        errors = [r[3] for r in rows if r[3]]
         worst = max((r[1] for r in rows), default=999)
-        TAP.ok(rows and not errors and worst < 5 * SLOW,
+        # where others take the machine, a mere sleep is late as well; a request
+        # sleeps and wakes some ten times on its way
+        late = max((r[2] for r in rows), default=0)
+        TAP.ok(rows and not errors and worst < 5 * SLOW + 10 * late,
                '%s %s: the honest client is served (worst of %d: %.0f ms)' %
-               (self.name, name, len(rows), worst * 1000), '\n'.join(errors[:5]))
+               (self.name, name, len(rows), worst * 1000), '\n'.join(errors[:5]) or 'a sleep was late by %.3f s' % late)
 
     def wait_honest(self, began, n=5):
         """so that there is something to look at after a short attack"""
-        end = time.time() + 10 * SLOW
-        while len(self.honest.since(began)) < n and time.time() < end:
-            time.sleep(0.05)
+        claviger.wait_until(lambda: len(self.honest.since(began)) >= n, 60, 0.05)
 
 
 def quiet(wire):
     """CPU that the backend takes when nobody sends it anything, as a share; it
     has some time to come to the end of what it has got."""
-    end = time.time() + 5 * SLOW
+    end = time.monotonic() + 30 * SLOW
     while True:
-        before, began = wire.cpu(), time.time()
+        before, began = wire.cpu(), time.monotonic()
         time.sleep(0.5)
-        share = (wire.cpu() - before) / (time.time() - began) if wire.alive() else 0.0
-        if share < 0.5 or time.time() > end:
+        share = (wire.cpu() - before) / (time.monotonic() - began) if wire.alive() else 0.0
+        if share < 0.5 or time.monotonic() > end:
             return share
 
 
@@ -480,7 +489,7 @@ def run_bad_frames(target):
         if name == 'length beyond the limit':
             wire.send(b'x' * 20000)
         # a stream error will do where the connection is not harmed
-        if not wire.ends(2.0) and not any(f[0] == RST for f in wire.frames):
+        if not wire.sees(lambda: wire.closed or any(f[0] == RST for f in wire.frames), 9):
             open_still.append(name)
         wire.close()
     TAP.equal(open_still, [], '%s: %d broken frames end connection or stream' % (target.name, len(BAD)))
@@ -496,23 +505,23 @@ def run_slow_hello(target):
         if data and name != 'dripping':
             wire.send(data)
         if name == 'dripping':
-            ended, note = drip(wire, data, 0.2, HANDSHAKE + 4)
+            ended, note = drip(wire, data, 0.2, HANDSHAKE + 6)
         else:
-            ended, note = wire.ends(HANDSHAKE + 4), ''
+            ended, note = wire.ends(HANDSHAKE + 6), ''
         TAP.ok(ended, '%s: a hello that is %s is not waited for' % (target.name, name), note)
         wire.close()
     for name, data in (('HTTP/1.1', b'GET / HTTP/1.1\r\n\r\n'), ('noise', os.urandom(3000)),
                        ('TLS alert', b'\x15\x03\x03\x00\x02\x02\x28'), ('long line', b'P' * 100000)):
         wire = Wire(target.server, preface=False)
         wire.send(data)
-        TAP.ok(wire.ends(HANDSHAKE + 4), '%s: %s is sent away' % (target.name, name))
+        TAP.ok(wire.ends(HANDSHAKE + 6), '%s: %s is sent away' % (target.name, name))
         wire.close()
     target.check_honest('slow hello', began)
 
 
 def is_let_in(target):
     """Does a new client get an answer, if not at once then soon?"""
-    end = time.time() + (HANDSHAKE + 10) * SLOW
+    end = time.time() + (HANDSHAKE + 40) * SLOW
     while time.time() < end:
         client = claviger.Client(target.server, ca=target.ca)
         try:
@@ -558,7 +567,7 @@ for tls in (False, True):
         run_half_open(target)
     target.honest.stop()
     TAP.ok(is_let_in(target), '%s: served after all that' % target.name)
-    TAP.equal(target.server.stop(seconds=30 * SLOW), 0, '%s: the server stops cleanly' % target.name)
+    TAP.equal(target.server.stop(), 0, '%s: the server stops cleanly' % target.name)
     log = open(target.server.log).read()
     TAP.ok('ended by signal' not in log and 'FATAL' not in log and 'PANIC' not in log,
            '%s: no backend has crashed' % target.name, log[-2000:])
