@@ -224,6 +224,46 @@ def wait_restart(server, position, seconds=60):
     return server.process.poll() is None and server.state() == 'ready'
 
 
+def _own_ports(server):
+    """Ports from which this process has connected to the server."""
+    ports = []
+    for fd in os.listdir('/proc/self/fd'):
+        try:
+            with socket.socket(fileno=os.dup(int(fd))) as own:
+                # gRPC has 127.0.0.1 as an IPv6 address
+                if own.getpeername()[1] == server.port:
+                    ports.append(own.getsockname()[1])
+        except OSError:             # no socket, not connected, or closed meanwhile
+            pass
+    return ports
+
+
+def backends(server):
+    """Process ids of the backends that serve the connections of this process.
+
+    Other than among children(), none is missing because it is not yet forked, and
+    none is there that still goes away.
+    """
+    ports = _own_ports(server)
+    wait_until(lambda: len(backends_of(server, ports)) == len(ports))
+    return set(backends_of(server, ports).values())
+
+
+def connect(server, receive_buffer=None):
+    """A new connection and the process id of the backend that serves it."""
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(30 * SLOW)
+    connection.connect(('127.0.0.1', server.port))
+    return connection, backend_of(server, connection)
+
+
+def are_gone(server, pids, seconds=30):
+    """Whether the postmaster has reaped these, at the latest after so long (times SLOW)."""
+    return wait_until(lambda: not set(pids) & {p.pid for p in processes(server)}, seconds)
+
+
 def make_certificates(directory, *clients):
     """A CA, the server's certificate and clients' by their CN; returns the CA's file."""
     subprocess.run(['perl', '-I' + os.path.join(TOP, 'regress', 'lib'), '-e', '''

@@ -59,7 +59,7 @@ def unary(stream, path, data, head=None):
 
 
 class Wire:
-    """A connection of the attacker; finds the backend that serves it."""
+    """A connection of the attacker, and the backend that serves it."""
 
     def __init__(self, server, ca=None, preface=True, settings=b'', receive_buffer=None):
         for attempt in range(5):
@@ -67,7 +67,6 @@ class Wire:
                 self._connect(server, ca, receive_buffer)
                 break
             except OSError:     # too slow for a short handshake_timeout
-                self.socket.close()
                 if attempt == 4:
                     raise
         self.unsent = b''
@@ -81,12 +80,7 @@ class Wire:
             self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
 
     def _connect(self, server, ca, receive_buffer):
-        self.socket = socket.socket()
-        if receive_buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(30 * SLOW)
-        self.socket.connect(('127.0.0.1', server.port))
-        self.pid = claviger.backend_of(server, self.socket)
+        self.socket, self.pid = claviger.connect(server, receive_buffer)
         if ca:
             context = ssl.create_default_context(cafile=ca)
             context.set_alpn_protocols(['h2'])
