@@ -16,7 +16,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import jsonclient
-from claviger import b64, wait_until
+from claviger import b64
 
 SLOW = claviger.SLOW
 TAP = claviger.Tap()
@@ -29,11 +29,7 @@ class WebSocket:
 
     def __init__(self, server, path, headers=(), token=None, tls=None, receive_bytes=None, version='13', key=None):
         self.rest, self.codes = b'', []
-        sock = socket.socket()
-        if receive_bytes:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        sock.settimeout(30 * SLOW)
-        sock.connect(('127.0.0.1', server.port))
+        sock, self.backend = claviger.connect(server, receive_bytes)
         self.sock = tls.wrap_socket(sock, server_hostname='127.0.0.1') if tls else sock
         key = key or b64(os.urandom(16))
         lines = ['GET %s HTTP/1.1' % path, 'Host: 127.0.0.1:%d' % server.port, 'Upgrade: websocket',
@@ -256,7 +252,6 @@ def streams(server):
 
 
 def rude_clients(server):
-    idle = len(claviger.children(server))
     for name, send, code in (
             ('not masked', lambda ws: ws.send('{}', mask=False), 1002),
             ('a reserved bit', lambda ws: ws.send('{}', 0x41), 1002),
@@ -268,6 +263,7 @@ def rude_clients(server):
         ws = send(WebSocket(server, '/v3/watch'))
         messages, got = ws.rest_of_it()
         TAP.equal((messages, got), ([], code), '%s: %d' % (name, code))
+    pids = []
     for i in range(20):
         ws = WebSocket(server, ('/v3/watch', '/v3/lease/keepalive', '/v3/kv/put', '/v3/maintenance/snapshot')[i % 4])
         if i % 4 == 0:
@@ -281,18 +277,17 @@ def rude_clients(server):
         if i % 2:
             ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
         ws.sock.close()
-    TAP.ok(wait_until(lambda: len(claviger.children(server)) <= idle, 20), 'twenty clients have gone, and their backends')
-    before = set(claviger.children(server))
+        pids.append(ws.backend)
+    TAP.ok(claviger.are_gone(server, pids), 'twenty clients have gone, and their backends')
     ws = WebSocket(server, '/v3/watch')
-    backend, = set(claviger.children(server)) - before
     flood = b''.join(b'\x89\xfd\0\0\0\0' + b'p' * 125 for _ in range(8000))
-    ws.sock.settimeout(1)
+    ws.sock.settimeout(5)
     try:
         for _ in range(50):
             ws.sock.sendall(flood)
     except OSError:
         pass
-    TAP.ok(memory(backend) < 32 * MB * SLOW, 'pings whose answers nobody reads: %d MB' % (memory(backend) // MB))
+    TAP.ok(memory(ws.backend) < 32 * MB * SLOW, 'pings whose answers nobody reads: %d MB' % (memory(ws.backend) // MB))
     ws.sock.close()
 
 
@@ -317,18 +312,14 @@ def in_memory(pid, secret):
 
 def secrets(server):
     """What has been received and done with is not kept anywhere."""
-    before = set(claviger.children(server))
     ws = WebSocket(server, '/v3/lease/keepalive')
-    backend, = set(claviger.children(server)) - before
     # a field that nobody knows, so that no later part of the house has it
     ws.send('{"ID":1,"unknown":"SecretOfMessage"}').next()
-    TAP.ok(in_memory(backend, 'SecretOfMessage') in (0, None), 'nothing is left of a message')
+    TAP.ok(in_memory(ws.backend, 'SecretOfMessage') in (0, None), 'nothing is left of a message')
     ws.sock.close()
-    wait_until(lambda: backend not in claviger.children(server), 20)
-    before = set(claviger.children(server))
     connection = jsonclient.Connection(server)
     connection.ask('GET', '/version', None, {'Authorization': 'Bearer SecretOfHeader'})
-    backend, = set(claviger.children(server)) - before
+    backend = claviger.backend_of(server, connection.http.sock)
     TAP.ok(in_memory(backend, 'SecretOfHeader') in (0, None), 'nor of a token')
     connection.ask('POST', '/v3/kv/range', json.dumps({'key': b64('a'), 'unknown': 'SecretOfBody'}), {})
     TAP.ok(in_memory(backend, 'SecretOfBody') in (0, None), 'nor of a body')
@@ -336,7 +327,7 @@ def secrets(server):
 
 
 def silence():
-    server = claviger.Server(args=['--http-idle-timeout', '%ds' % (2 * SLOW), '--client-send-timeout', '2s']).start()
+    server = claviger.Server(args=['--http-idle-timeout', '%ds' % (4 * SLOW), '--client-send-timeout', '2s']).start()
     ws = WebSocket(server, '/v3/watch').send({'create_request': {'key': b64('a'), 'range_end': b64('c')}})
     ws.next()
     for i in range(2):
@@ -344,21 +335,18 @@ def silence():
         ws.send(b'', PONG)
     must(server, '/v3/kv/put', {'key': b64('a')})
     TAP.ok('events' in ws.next()['result'], 'and still there for an event')
-    idle = len(claviger.children(server))
     TAP.equal(ws.frame(), (PING, b''), 'who does not answer')
     TAP.equal(ws.frame(), None, 'is gone')
-    TAP.ok(wait_until(lambda: len(claviger.children(server)) < idle, 20), 'and so is his backend')
+    TAP.ok(claviger.are_gone(server, [ws.backend]), 'and so is his backend')
 
     # a watch whose events nobody reads
-    before = set(claviger.children(server))
     ws = WebSocket(server, '/v3/watch', receive_bytes=4096)
-    backend, = set(claviger.children(server)) - before
     ws.send({'create_request': {'key': b64('a'), 'range_end': b64('c')}}).next()
     most = 0
     for i in range(24):
         must(server, '/v3/kv/put', {'key': b64('b'), 'value': b64(os.urandom(MB))})
-        most = max(most, memory(backend))
-    TAP.ok(wait_until(lambda: backend not in claviger.children(server), 20), 'who does not read is disconnected')
+        most = max(most, memory(ws.backend))
+    TAP.ok(claviger.are_gone(server, [ws.backend], 20), 'who does not read is disconnected')
     TAP.ok(0 < most < 16 * MB * SLOW, 'and held %d MB of 24' % (most // MB))
     ws.sock.close()
     TAP.equal(server.stop(), 0, 'stops in order')
