@@ -13,6 +13,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+from claviger import wait_until
 
 P = claviger.load_protos()
 E = P['etcdserverpb']
@@ -87,14 +88,15 @@ class Putter(threading.Thread):
 
 
 def test_many(server, c):
-    ttl = 5 + LEASES // 4000
+    # long enough for all of them to be kept alive before the first one ends
+    ttl = int((15 + LEASES // 4000) * claviger.SLOW)
     start = time.time()
     in_flight(c, LE + 'LeaseGrant', (E.LeaseGrantRequest(ID=n + 1, TTL=ttl) for n in range(LEASES)),
               E.LeaseGrantResponse)
     granted = time.time()
     in_flight(c, KV + 'Put', (E.PutRequest(key=b'm/%d' % n, value=b'v', lease=n + 1) for n in range(0, LEASES, 10)),
               E.PutResponse)
-    TAP.ok(granted - start < ttl * claviger.SLOW, '%d leases granted in %.1f s' % (LEASES, granted - start))
+    TAP.ok(granted - start < ttl, '%d leases granted in %.1f s' % (LEASES, granted - start))
     stub = c.channel.stream_stream('/' + LE + 'LeaseKeepAlive', request_serializer=lambda m: m.SerializeToString(),
                                    response_deserializer=E.LeaseKeepAliveResponse.FromString)
     # all of them end at about one moment
@@ -103,17 +105,24 @@ def test_many(server, c):
     now = time.time()
     alive = sum(1 for t in kept if t == ttl)
     TAP.equal(len(kept), LEASES, 'all are kept alive on one stream (%d in %.1f s)' % (LEASES, now - granted))
+    TAP.ok(alive > LEASES * 0.9, 'as good as all in time (%d)' % alive)
+    left = [0, 0]
+
+    def begins():
+        """Asked at left[0] at the earliest, there were left[1]."""
+        left[:] = time.time(), count(c)
+        return left[1] <= alive * 0.95
+
     with Putter(server) as putter:
-        while count(c) > alive * 0.95:
-            time.sleep(0.05)
-        first = time.time()
-        while count(c) > 0 and time.time() < first + (LEASES / RATE + 20) * claviger.SLOW:
-            time.sleep(0.05)
+        TAP.ok(wait_until(begins, ttl + 30), 'they begin to end')
+        first, n = left
+        TAP.ok(wait_until(lambda: count(c) == 0, LEASES / RATE + 60), 'all end')
         took = time.time() - first
-    TAP.equal((count(c), keys(c)), (0, 0), 'all end, with their keys')
-    TAP.ok(took > LEASES * 0.9 / RATE * 0.6, 'no faster than %d a second (%.1f s)' % (RATE, took))
-    TAP.ok(took < (LEASES / RATE * 2 + 3) * claviger.SLOW, 'and not much slower')
-    TAP.ok(putter.n > 20 and putter.slowest < 2 * claviger.SLOW,
+    TAP.equal((count(c), keys(c)), (0, 0), 'with their keys')
+    TAP.ok(took > n / RATE * 0.6, 'no faster than %d a second (%d in %.1f s)' % (RATE, n, took))
+    TAP.ok(took < (LEASES / RATE * 2 + 30) * claviger.SLOW, 'and not much slower')
+    # a machine that is busy otherwise delays both
+    TAP.ok(putter.n > 20 and putter.slowest < max(2 * claviger.SLOW, took / 2),
            'puts go on meanwhile (%d, the slowest took %.3f s)' % (putter.n, putter.slowest))
 
 
@@ -128,12 +137,11 @@ def test_keys_first(server, c):
         time.sleep(3)
     finally:
         os.kill(lessor, signal.SIGCONT)
-    while keys(c) > 0:
-        time.sleep(0.01)
+    wait_until(lambda: keys(c) == 0, 30)
     left = count(c)
     TAP.ok(left > LEASES / 10, 'a lease with a key ends before those without that ended earlier (%d left)' % left)
-    while count(c) > 0:
-        time.sleep(0.1)
+    TAP.ok(wait_until(lambda: count(c) == 0, LEASES / RATE + 60), 'which end as well')
+    TAP.equal(keys(c), 0, 'and no key is left')
 
 
 def test_flood(server, c):
@@ -143,6 +151,7 @@ def test_flood(server, c):
 
     flood(0.5).communicate()            # all buffers have been made
     before = memory_kb(server)
+    began = time.time()
     load = flood(5)
     time.sleep(1)
     with Putter(server) as putter:
@@ -150,9 +159,10 @@ def test_flood(server, c):
         while load.poll() is None:
             peak = max(peak, memory_kb(server))
             time.sleep(0.1)
+    took = time.time() - began
     text = load.communicate()[0].split('\n')[0]
     TAP.ok(load.returncode == 0, 'a flood of keepalives is answered (%s)' % text)
-    TAP.ok(putter.n > 20 and putter.slowest < 1.5 * claviger.SLOW,
+    TAP.ok(putter.n > 20 and putter.slowest < max(1.5 * claviger.SLOW, took / 2),
            'puts go on meanwhile (%d, the slowest took %.3f s)' % (putter.n, putter.slowest))
     TAP.ok(peak - before < 64 * 1024, 'memory does not grow (%d kB more, backends included)' % (peak - before))
 
@@ -175,12 +185,12 @@ def test_flood(server, c):
     time.sleep(4)
     after = memory_kb(server)
     with Putter(server) as putter:
-        time.sleep(0.5)
+        nobody_waits = wait_until(lambda: putter.n > 5, 20)
     done.set()
     answers.cancel()
     TAP.ok(after - before < 16 * 1024, 'nor for a client that does not read (%d sent, %d kB more)' %
            (sent[0], after - before))
-    TAP.ok(putter.n > 5, 'and nobody waits for him')
+    TAP.ok(nobody_waits, 'and nobody waits for him')
 
 
 def test_quota():
