@@ -424,6 +424,13 @@ def b64(text):
     return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
 
 
+def etcdctl_environment():
+    """For etcdctl on a machine that is busy: its own limits are 2 s to log in and 5 s for a call.
+    (Not together with the options of that name.)"""
+    return dict(os.environ, ETCDCTL_API='3', ETCDCTL_DIAL_TIMEOUT='%ds' % (20 * SLOW),
+                ETCDCTL_COMMAND_TIMEOUT='%ds' % (20 * SLOW))
+
+
 def wait_until(condition, seconds=30, step=0.01):
     """What it says, as soon as that is something, or after so long (times SLOW).
     The time is for machines that are starved; only a failure waits for it."""

@@ -169,8 +169,7 @@ def test_progress(server, client):
         if answer.header.revision < rev or (i % 2 and seen != rev):
             bad.append((i, rev, seen, answer))
     TAP.equal(bad, [], 'progress is exact: never ahead of an event, and not behind')
-    start = time.time()
-    answer = stream.get(10)
+    answer = stream.get(30)
     TAP.ok(answer is not None and answer.watch_id == 1 and not answer.events and answer.header.revision == rev,
            'a quiet watch is told how far it is', str(answer))
     stream.close()
@@ -198,22 +197,28 @@ def test_fragments(server, client):
 
 def test_etcdctl(server, client):
     out = os.path.join(server.dir, 'etcdctl.out')
+    env = claviger.etcdctl_environment()
+
+    def ctl(*args):
+        subprocess.run(['etcdctl', '--endpoints', server.endpoint, *args], stdout=subprocess.DEVNULL, check=True, env=env)
+
     with open(out, 'wb') as f:
         process = subprocess.Popen(['etcdctl', '--endpoints', server.endpoint, 'watch', '--prefix', '--prev-kv', 'ctl/'],
-                                   stdout=f, stderr=f, env=dict(os.environ, ETCDCTL_API='3'))
-    # it does not say when it listens
-    deadline = time.time() + 20
-    while time.time() < deadline and not open(out).read().startswith('PUT\n'):
-        subprocess.run(['etcdctl', '--endpoints', server.endpoint, 'put', 'ctl/begin', 'x'], check=True,
-                       stdout=subprocess.DEVNULL, env=dict(os.environ, ETCDCTL_API='3'))
+                                   stdout=f, stderr=f, env=env)
+
+    def listens():
+        # it does not say when it does
+        if open(out).read().startswith('PUT\n'):
+            return True
+        ctl('put', 'ctl/begin', 'x')
         time.sleep(0.2)
+        return False
+
+    TAP.ok(claviger.wait_until(listens, 30), 'etcdctl watch listens', open(out).read())
     for args in (('put', 'ctl/a', '1'), ('put', 'ctl/a', '2'), ('del', 'ctl/a')):
-        subprocess.run(['etcdctl', '--endpoints', server.endpoint, *args], stdout=subprocess.DEVNULL, check=True,
-                       env=dict(os.environ, ETCDCTL_API='3'))
+        ctl(*args)
     want = 'PUT\nctl/a\n1\nPUT\nctl/a\n1\nctl/a\n2\nDELETE\nctl/a\n2\nctl/a\n\n'
-    end = time.time() + 10
-    while time.time() < end and not open(out).read().endswith(want):
-        time.sleep(0.05)
+    claviger.wait_until(lambda: open(out).read().endswith(want), 30)
     process.terminate()
     process.wait()
     TAP.equal(open(out).read()[-len(want):], want, 'etcdctl watch shows what it shows with etcd')
@@ -232,8 +237,8 @@ def main():
     stream.create(key=b'x')
     start = time.time()
     TAP.equal(server.stop(), 0, 'the server stops')
-    TAP.ok(time.time() - start < 5, 'without waiting for the watch')
-    TAP.ok(stream.ended(5) is not None, 'whose stream has ended')
+    TAP.ok(time.time() - start < 20 * claviger.SLOW, 'without waiting for the watch')
+    TAP.ok(stream.ended() is not None, 'whose stream has ended')
     client.close()
     TAP.done()
 

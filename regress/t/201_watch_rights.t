@@ -21,8 +21,8 @@ TAP = claviger.Tap()
 DENIED = 'rpc error: code = PermissionDenied desc = etcdserver: permission denied'
 INVALID = 'rpc error: code = Unauthenticated desc = etcdserver: invalid auth token'
 NOBODY = 'rpc error: code = InvalidArgument desc = etcdserver: user name is empty'
-# long enough for the slow logins of a sanitizer's build to come one after the other
-TTL = int(4 * claviger.SLOW)
+# of tokens where they are to expire
+TTL = int(5 * claviger.SLOW)
 T = P['authpb'].Permission
 
 
@@ -199,8 +199,6 @@ def test_granted_again_in_between(world):
     stream.create(key=b'a/', range_end=b'a0')
     for i in range(20):
         world.call('UserAdd', E.AuthUserAddRequest(name='u%d' % i, password='u'), E.AuthUserAddResponse)
-        # on a slow machine the hashes take longer than a token lives that is not used
-        alice.call(KV + 'Range', E.RangeRequest(key=b'a/'), E.RangeResponse)
     written = writer.end()
     TAP.equal(writer.error, None, 'the writer has written all the time')
     seen = []
@@ -218,31 +216,29 @@ def test_granted_again_in_between(world):
 def test_token_expires(world):
     writer_client = world.log_in('root')
     writer = Writer(writer_client)
+    begun = time.time()
     alice = world.log_in('alice')
     stream = watching.Stream(alice)
     stream.create(key=b'a/', range_end=b'a0')
-    begun = time.time()
     got = []
-    last = begun
-    while time.time() < begun + 30 * claviger.SLOW:
+    while time.time() < begun + TTL + 30 * claviger.SLOW:
         answer = stream.get(1)
         if answer is not None:
             got.append(answer)
             if answer.canceled:
                 break
-            last = time.time()
     took = time.time() - begun
     writer.end()
     TAP.ok(got and got[-1].canceled and got[-1].cancel_reason == INVALID, 'token expiry: the watch is cancelled, and why',
            str(got[-1:]))
-    TAP.ok(TTL - 1.5 < took < TTL + 2 * claviger.SLOW, 'token expiry: when the token ends', '%.2f s' % took)
+    TAP.ok(TTL - 1.5 < took < TTL + 10 * claviger.SLOW, 'token expiry: when the token ends', '%.2f s' % took)
     TAP.ok(len(revisions(got)) > 20, 'token expiry: with events before')
     # without any event, too
     alice.close()
     alice = world.log_in('alice')
     stream = watching.Stream(alice)
     stream.create(key=b'a/', range_end=b'a0')
-    answer = stream.get(3 * TTL)
+    answer = stream.get(TTL + 20)
     TAP.ok(answer is not None and answer.canceled and answer.cancel_reason == INVALID,
            'token expiry: also of a watch that nothing happens to', str(answer))
     for client in (alice, writer_client):
@@ -259,7 +255,7 @@ def test_enable(world):
     writer.wait(20)
     try:
         gone = world.enable().header.revision
-        writer.thread.join(10)              # it is refused from now on
+        writer.thread.join(20 * claviger.SLOW)              # it is refused from now on
     finally:
         writer.stop.set()
     got = drain(stream)
@@ -272,12 +268,18 @@ def test_enable(world):
 
 
 def main():
-    server = claviger.Server(args=['--auth-token-ttl', str(TTL)]).start()
+    server = claviger.Server().start()
     world = World(server)
     test_taken_away(world)
     test_granted_again_in_between(world)
-    test_token_expires(world)
     test_enable(world)
+    world.root.close()
+    TAP.equal(server.stop(), 0, 'the server stops')
+
+    server = claviger.Server(args=['--auth-token-ttl', str(TTL)]).start()
+    world = World(server)
+    world.user('alice', 'r')
+    test_token_expires(world)
     world.root.close()
     TAP.equal(server.stop(), 0, 'the server stops')
     TAP.done()
