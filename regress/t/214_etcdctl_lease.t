@@ -17,27 +17,27 @@ def main():
 
     def ctl(*args):
         done = subprocess.run(['etcdctl', '--endpoints', server.endpoint, *args], capture_output=True, text=True,
-                              env=dict(os.environ, ETCDCTL_API='3'), timeout=30 * claviger.SLOW)
+                              env=claviger.etcdctl_environment(), timeout=60 * claviger.SLOW)
         found = ERROR.search(done.stderr)
         return done.returncode, done.stdout + (found[0] + '\n' if found else '')
 
-    code, text = ctl('lease', 'grant', '100')
-    match = re.fullmatch(r'lease ([0-9a-f]{16}) granted with TTL\(100s\)\n', text)
+    code, text = ctl('lease', 'grant', '1000')
+    match = re.fullmatch(r'lease ([0-9a-f]{16}) granted with TTL\(1000s\)\n', text)
     TAP.ok(code == 0 and match, 'lease grant', repr(text))
     lease = match[1]
     TAP.equal(ctl('put', 'foo1', 'bar', '--lease=' + lease), (0, 'OK\n'), 'put --lease')
     TAP.equal(ctl('put', 'foo2', 'bar', '--lease=' + lease), (0, 'OK\n'), 'again')
     code, text = ctl('lease', 'timetolive', lease)
-    TAP.ok(code == 0 and re.fullmatch(r'lease %s granted with TTL\(100s\), remaining\((9\d|100)s\)\n' % lease, text),
+    TAP.ok(code == 0 and re.fullmatch(r'lease %s granted with TTL\(1000s\), remaining\((9\d\d|1000)s\)\n' % lease, text),
            'lease timetolive', repr(text))
     code, text = ctl('lease', 'timetolive', '--keys', lease)
-    TAP.ok(code == 0 and re.fullmatch(r'lease %s granted with TTL\(100s\), remaining\((9\d|100)s\), '
+    TAP.ok(code == 0 and re.fullmatch(r'lease %s granted with TTL\(1000s\), remaining\((9\d\d|1000)s\), '
                                       r'attached keys\(\[foo1 foo2\]\)\n' % lease, text), 'lease timetolive --keys', repr(text))
     code, text = ctl('lease', 'timetolive', '--keys', '-w', 'fields', lease)
     fields = dict(re.findall(r'^"(\w+)" : (.*)$', text, re.MULTILINE))
-    TAP.equal((code, fields.get('ID'), fields.get('GrantedTTL')), (0, str(int(lease, 16)), '100'), 'with -w fields')
+    TAP.equal((code, fields.get('ID'), fields.get('GrantedTTL')), (0, str(int(lease, 16)), '1000'), 'with -w fields')
     TAP.equal(ctl('lease', 'list'), (0, 'found 1 leases\n%s\n' % lease), 'lease list')
-    TAP.equal(ctl('lease', 'keep-alive', '--once', lease), (0, 'lease %s keepalived with TTL(100)\n' % lease),
+    TAP.equal(ctl('lease', 'keep-alive', '--once', lease), (0, 'lease %s keepalived with TTL(1000)\n' % lease),
               'lease keep-alive --once')
     TAP.equal(ctl('lease', 'revoke', lease), (0, 'lease %s revoked\n' % lease), 'lease revoke')
     TAP.equal(ctl('get', '--prefix', 'foo'), (0, ''), 'its keys are gone')

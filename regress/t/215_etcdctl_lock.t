@@ -27,33 +27,34 @@ def leader_of(c, name):
 
 
 def test_etcdctl(server, c):
-    env = dict(os.environ, ETCDCTL_API='3')
+    env = claviger.etcdctl_environment()
     ctl = ['etcdctl', '--endpoints', server.endpoint]
 
     def start(*args):
         return subprocess.Popen(ctl + list(args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
 
-    first = start('lock', 'x', '--ttl=3')
+    first = start('lock', 'x', '--ttl=5')
     key = first.stdout.readline().strip()
     TAP.ok(key.startswith('x/'), 'etcdctl lock')
-    second = start('lock', 'x', '--ttl=3')
-    TAP.ok(wait_until(lambda: len(get(c, b'x/')) == 2), 'a second etcdctl waits')
-    time.sleep(4)
+    second = start('lock', 'x', '--ttl=5')
+    TAP.ok(wait_until(lambda: len(get(c, b'x/')) == 2, 30), 'a second etcdctl waits')
+    time.sleep(7)
     TAP.equal(len(get(c, b'x/')), 2, 'both keep their leases alive')
     first.kill()
     since = time.time()
     TAP.ok(second.stdout.readline().startswith('x/'), 'the first one is killed: the second gets the lock')
-    TAP.ok(time.time() - since < 6 * claviger.SLOW, 'when the lease ends')
+    TAP.ok(time.time() - since < 5 + 20 * claviger.SLOW, 'when the lease ends')
     second.send_signal(signal.SIGINT)
-    second.wait(20)
-    TAP.ok(wait_until(lambda: not get(c, b'x/')), 'and gives it back')
-    done = subprocess.run(ctl + ['lock', 'x', 'echo', 'inside'], capture_output=True, env=env, text=True, timeout=30)
+    second.wait(30 * claviger.SLOW)
+    TAP.ok(wait_until(lambda: not get(c, b'x/'), 20), 'and gives it back')
+    done = subprocess.run(ctl + ['lock', 'x', 'echo', 'inside'], capture_output=True, env=env, text=True,
+                          timeout=60 * claviger.SLOW)
     TAP.equal((done.returncode, done.stdout), (0, 'inside\n'), 'etcdctl lock runs a command')
 
     first = start('elect', 'y', 'p1')
     TAP.ok(first.stdout.readline().startswith('y/') and first.stdout.readline() == 'p1\n', 'etcdctl elect')
     second = start('elect', 'y', 'p2')
-    wait_until(lambda: len(get(c, b'y/')) == 2)
+    TAP.ok(wait_until(lambda: len(get(c, b'y/')) == 2, 30), 'a second one stands')
     TAP.equal(leader_of(c, b'y').value, b'p1', 'etcdctl and the service see the same leader')
     listener = start('elect', '-l', 'y')
     TAP.ok(listener.stdout.readline().startswith('y/') and listener.stdout.readline() == 'p1\n', 'etcdctl elect -l')
@@ -62,7 +63,7 @@ def test_etcdctl(server, c):
     TAP.ok(listener.stdout.readline().startswith('y/') and listener.stdout.readline() == 'p2\n', 'and seen')
     for process in (first, second, listener):
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(30 * claviger.SLOW)
 
 
 def main():
