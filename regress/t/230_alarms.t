@@ -54,7 +54,7 @@ class World:
 
     def etcdctl(self, *args):
         done = subprocess.run(['etcdctl', '--endpoints', self.server.endpoint] + list(args),
-                              env=dict(os.environ, ETCDCTL_API='3'), timeout=20 * claviger.SLOW,
+                              env=claviger.etcdctl_environment(), timeout=60 * claviger.SLOW,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
         return done.stdout.strip()
 

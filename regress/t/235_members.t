@@ -137,7 +137,7 @@ def test_downgrade(ours):
 
 def etcdctl(server, *args):
     done = subprocess.run(['etcdctl', '--endpoints', server.endpoint] + list(args),
-                          env=dict(os.environ, ETCDCTL_API='3'), timeout=20 * claviger.SLOW,
+                          env=claviger.etcdctl_environment(), timeout=60 * claviger.SLOW,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     return done.returncode, done.stdout
 

@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 import threading
-import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-import claviger
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
+import faults
+from faults import claviger
+from claviger import wait_until
 
 E = claviger.load_protos()['etcdserverpb']
 TAP = claviger.Tap()
 KV, MA = 'etcdserverpb.KV/', 'etcdserverpb.Maintenance/'
 MB = 1024 * 1024
+# where one may have to wait for it, and for how long
+POINT, HOLD, FOR_EVER = 'persist-defragment-step', 'sleep:5000', 'sleep:600000'
 
 
 def directory_bytes(path):
@@ -28,7 +31,8 @@ def shared_bytes(server):
 
 
 def main():
-    server = claviger.Server().start()
+    points = faults.Points([(POINT, HOLD), (POINT, FOR_EVER)])
+    server = claviger.Server(env=points.env()).start()
     client = claviger.Client(server)
     put = lambda key, value=b'': client.call(KV + 'Put', E.PutRequest(key=key, value=value), E.PutResponse)
     defragment = lambda c: c.call(MA + 'Defragment', E.DefragmentRequest(), E.DefragmentResponse, timeout=60)
@@ -41,9 +45,10 @@ def main():
                 E.DeleteRangeResponse)
     client.call(KV + 'Compact', E.CompactionRequest(revision=last + 1, physical=True), E.CompactionResponse)
     want = client.call(MA + 'HashKV', E.HashKVRequest(), E.HashKVResponse).hash
-    time.sleep(0.2)
+    # the tables are written behind
+    TAP.ok(wait_until(lambda: directory_bytes(server.data + '/tables') > 100 * MB, 30),
+           'compaction alone leaves the files as long as they were', directory_bytes(server.data + '/tables'))
     full, held = directory_bytes(server.data + '/tables'), shared_bytes(server)
-    TAP.ok(full > 100 * MB, 'compaction alone leaves the files as long as they were', full)
     defragment(client)
     tables, memory = directory_bytes(server.data + '/tables'), shared_bytes(server)
     TAP.ok(tables < 20 * MB, 'of 150 MB in the tables most is given back', tables)
@@ -60,26 +65,29 @@ def main():
             for j in range(128)]), E.TxnResponse)
     others = [claviger.Client(server) for _ in range(4)]
     threads = [threading.Thread(target=defragment, args=(c,)) for c in others]
-    slowest = 0
+    armed = points.arm(POINT, HOLD)
     for t in threads:
         t.start()
-    while any(t.is_alive() for t in threads):
-        began = time.time()
+    TAP.ok(wait_until(lambda: not os.path.exists(armed), 30), 'four ask for it')
+    puts = 0
+    while all(t.is_alive() for t in threads):
         put(b'meanwhile')
-        slowest = max(slowest, time.time() - began)
+        puts += 1
     for t in threads:
         t.join()
-    TAP.ok(slowest < 1 * claviger.SLOW, 'puts go on while four ask for it', slowest)
+    TAP.ok(puts > 10, 'puts go on in the middle of it', puts)
 
-    done = subprocess.run(['etcdctl', '--endpoints', server.endpoint, 'defrag'], env=dict(os.environ, ETCDCTL_API='3'),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=60)
+    done = subprocess.run(['etcdctl', '--endpoints', server.endpoint, 'defrag'], env=claviger.etcdctl_environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+                          timeout=60 * claviger.SLOW)
     TAP.ok('Finished defragmenting etcd member' in done.stdout, 'etcdctl defrag', done.stdout)
 
     want = client.call(MA + 'HashKV', E.HashKVRequest(), E.HashKVResponse).hash
+    armed = points.arm(POINT, FOR_EVER)
     asked = claviger.Client(server).channel.unary_unary(
         '/' + MA + 'Defragment', request_serializer=lambda m: m.SerializeToString(),
         response_deserializer=E.DefragmentResponse.FromString).future(E.DefragmentRequest())
-    time.sleep(0.05)
+    TAP.ok(wait_until(lambda: not os.path.exists(armed), 30), 'once more')
     server.kill9()
     server.start()
     client = claviger.Client(server)
