@@ -7,12 +7,11 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
-from claviger import error_of
+from claviger import error_of, wait_until
 
 P = claviger.load_protos()
 E = P['etcdserverpb']
@@ -24,7 +23,7 @@ COMPACTED = (grpc.StatusCode.OUT_OF_RANGE, 'etcdserver: mvcc: required revision 
 
 def run(*args, env=None):
     done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
-                          env=dict(os.environ, **(env or {})), timeout=60 * claviger.SLOW)
+                          env=env, timeout=60 * claviger.SLOW)
     return done.returncode, done.stdout
 
 
@@ -65,7 +64,8 @@ class Side:
 
 
 def make_source():
-    side = Side(claviger.Server().start())
+    # root logs in once
+    side = Side(claviger.Server(args=['--auth-token-ttl', '36000']).start())
     put = lambda key, value, lease=0: side.call(KV + 'Put', E.PutRequest(key=key, value=value, lease=lease),
                                                 E.PutResponse)
     for i in range(200):
@@ -93,7 +93,7 @@ def make_source():
 
 def save(side, path):
     code, text = run('etcdctl', '--endpoints', side.server.endpoint, '--user', 'root:pw', 'snapshot', 'save', path,
-                     env={'ETCDCTL_API': '3'})
+                     env=claviger.etcdctl_environment())
     assert code == 0, text
 
 
@@ -200,19 +200,16 @@ def test_cut_short(path, directory):
     """Everything is killed in the middle: no server starts in what is there."""
     for point in ('init-announced', 'init-tables-made', 'init-before-marker'):
         server = claviger.Server()
+        trigger = os.path.join(directory, point)
+        open(trigger, 'w').close()
         process = subprocess.Popen([RESTORE, path, '--data-dir', server.data], start_new_session=True,
-                                   env=dict(os.environ, CLAVIGER_INJECT=point + '=sleep:30000'),
+                                   env=dict(os.environ, CLAVIGER_INJECT='%s?%s=sleep:600000' % (point, trigger)),
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.time() + 20 * claviger.SLOW
-        while not os.path.exists(os.path.join(server.data, 'claviger.restore')) and time.time() < end:
-            time.sleep(0.02)
-        time.sleep(0.5)
+        TAP.ok(wait_until(lambda: not os.path.exists(trigger), 30), 'clav_restore comes to ' + point)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         # its child has the lock until it is gone, too
-        end = time.time() + 20 * claviger.SLOW
-        while claviger._group_lives(process.pid, server.data) and time.time() < end:
-            time.sleep(0.02)
+        wait_until(lambda: not claviger._group_lives(process.pid, server.data), 30)
         code, text = run(os.path.join(claviger.BINDIR, 'claviger'), '--data-dir', server.data,
                          '--listen-client-urls', server.url, '--advertise-client-urls', server.url)
         TAP.ok(code != 0 and 'left half restored' in text, 'killed at %s: no start' % point, text)
