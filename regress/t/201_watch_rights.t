@@ -101,6 +101,11 @@ class World:
         return client
 
 
+def is_told(stream):
+    """Waits for events: a watch that had no time to tell any before its end tells none."""
+    return claviger.wait_until(lambda: stream.answers.qsize() > 5, 20)
+
+
 def drain(stream):
     """All answers up to the first that cancels, and that one."""
     got = []
@@ -130,6 +135,7 @@ def trial(world, name, take_away, want, put_back=None):
         created = stream.create(key=b'a/', range_end=b'a0')
         assert created.created and not created.canceled, created
     writer.wait(20)
+    TAP.ok(all(map(is_told, streams)), '%s: both are told what is written' % name)
     gone = take_away()
     writer.wait(30)
     written = writer.end()
@@ -253,6 +259,7 @@ def test_enable(world):
     stream = watching.Stream(client)
     created = stream.create(key=b'a/', range_end=b'a0')
     writer.wait(20)
+    TAP.ok(is_told(stream), 'auth enable: nobody watches')
     try:
         gone = world.enable().header.revision
         writer.thread.join(20 * claviger.SLOW)              # it is refused from now on
@@ -262,7 +269,7 @@ def test_enable(world):
     told = revisions(got)
     TAP.ok(created.created and got and got[-1].canceled and got[-1].cancel_reason == NOBODY,
            'auth enable: the watch of nobody is cancelled', str(got[-1:]))
-    TAP.ok(told and max(told) <= gone, 'auth enable: no event after revision %d' % gone)
+    TAP.ok(told and max(told) <= gone, 'auth enable: no event after revision %d' % gone, 'told up to %d' % max(told or [0]))
     stream.close()
     client.close()
 
