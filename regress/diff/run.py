@@ -6,8 +6,10 @@ import rules
 from sides import E, METHODS, P, Pair, WatchStream
 from steps import Step
 
-# how long both are given to deliver the same events
-SETTLE_SECONDS = 6
+# how long both are given for what they must do in the end: a busy machine needs it
+PATIENCE = 30
+# in which etcd looks at watches that are behind, though it does so every 100 ms
+CATCH_UP_SECONDS = 1
 PERMISSION = 'rpc error: code = PermissionDenied desc = etcdserver: permission denied'
 EMPTY_RANGE = 'mvcc: watcher range is empty'
 REVOKED = (PERMISSION, 'rpc error: code = Unauthenticated desc = etcdserver: invalid auth token',
@@ -27,13 +29,14 @@ class Difference:
 class Run:
     """One history on a fresh pair of servers."""
 
-    def __init__(self, pair, known):
-        self.pair, self.known = pair, known
+    def __init__(self, pair, known, patience=PATIENCE):
+        self.pair, self.known, self.patience = pair, known, patience
         self.auth = False
         self.compacted_zero = False
         self.compacted = 0
         self.reason = None          # a known difference that ends the history
-        self.last_watch = 0         # when one was created
+        self.last_behind = 0        # when a watch was created that had to catch up
+        self.slowest = 0            # of what begins the time of a lease
         self.counts = {}            # (method, code): how often
         self.requests_of = {}       # (stream, id): the create request
 
@@ -60,18 +63,22 @@ class Run:
             found = special(step)
             return (Difference(number, step, *found) if found else None), self.reason, None
         if step.method == 'Compact':
-            # etcd looks every 100 ms at watches that are behind, and ends those that
-            # a compaction overtakes before
-            time.sleep(max(0, self.last_watch + 0.3 - time.time()))
+            # a watch that it overtakes is ended, and which one that is is a matter of time
+            time.sleep(max(0, self.last_behind + CATCH_UP_SECONDS - time.time()))
+            self.wait_watches()
         sides = self.pair.sides
+        began = time.time()
         calls = [side.ask(step.method, step.identity, step.message) for side in sides]
         etcd, claviger = [side.answer(step.method, step.message, call) for side, call in zip(sides, calls)]
+        took = time.time() - began
+        if step.method in ('LeaseGrant', 'LeaseKeepAlive'):
+            self.slowest = max(self.slowest, took)
         self.count(step.method, etcd.code)
         learned = etcd
         for answer in (etcd, claviger):
             if answer.message is not None:
                 compare.smooth(step, answer.message)
-        if compare.equal(step, etcd, claviger):
+        if compare.equal(step, etcd, claviger, self.slowest + took):
             if etcd.ok and step.method in ('AuthEnable', 'AuthDisable'):
                 self.auth = step.method == 'AuthEnable'
             if etcd.ok and step.method == 'Compact':
@@ -89,10 +96,11 @@ class Run:
     def step_expired(self, step):
         answers = []
         for side in self.pair.sides:
-            end = time.time() + 10
+            end = time.time() + PATIENCE
             while True:
                 answer = self.probe(side, 'LeaseTimeToLive', step.identity, step.message)
-                if not answer.ok or answer.message.TTL == -1 or time.time() > end:
+                # -1 and a time granted: etcd is late to revoke it
+                if not answer.ok or (answer.message.TTL == -1 and not answer.message.grantedTTL) or time.time() > end:
                     break
                 time.sleep(0.05)
             answers.append(answer)
@@ -126,7 +134,8 @@ class Run:
         for stream in streams:
             stream.send(step.message)
         came = [stream.wait(lambda rs: sum(r.created for r in rs) > n) for stream, n in zip(streams, before)]
-        self.last_watch = time.time()
+        if step.message.create_request.start_revision > 0:
+            self.last_behind = time.time()
         self.count('Watch create', 'answered' if came[0] else 'silent')
         if came[0] != came[1]:
             return [self.describe(stream, ok) for stream, ok in zip(streams, came)]
@@ -140,7 +149,7 @@ class Run:
             if 0 < step.message.create_request.start_revision < self.compacted and not created.canceled:
                 # that it ends is told in its own time, which a cancel must not overtake
                 for stream in streams:
-                    stream.wait(lambda rs: any(r.canceled and r.watch_id == created.watch_id for r in rs), 2)
+                    stream.wait(lambda rs: any(r.canceled and r.watch_id == created.watch_id for r in rs))
         return None
 
     def is_from_key(self, step, stream, refused):
@@ -188,7 +197,7 @@ class Run:
             stream.send(step.message)
         if not streams[0].wait(lambda rs: self.progress(streams[0]) > before[0]):
             return ['no progress', 'not looked at']
-        for _ in range(20):         # a stream that is catching up is to be asked again
+        for _ in range(PATIENCE * 3):   # a stream that is catching up is to be asked again
             if streams[1].wait(lambda rs: self.progress(streams[1]) > before[1], 0.3):
                 break
             streams[1].send(step.message)
@@ -217,13 +226,17 @@ class Run:
 
     def step_settle(self, step):
         """Compare all that the watches have been told, when both are done."""
-        end = time.time() + SETTLE_SECONDS
+        found = self.wait_watches()
+        if not found:
+            self.count('Settle', 'equal')
+        return found
+
+    def wait_watches(self):
+        """The difference that is left when both have had time; None when they are equal."""
+        end = time.time() + self.patience
         while True:
             found = self.compare_watches()
-            if not found:
-                self.count('Settle', 'equal')
-                return None
-            if time.time() > end:
+            if not found or time.time() > end:
                 return found
             time.sleep(0.005)
 
@@ -318,11 +331,11 @@ class Run:
         return None
 
 
-def replay(top, known, steps):
+def replay(top, known, steps, patience=PATIENCE):
     """Run given steps: (index of the step that differs, Difference), or None."""
     pair = Pair(top)
     try:
-        run = Run(pair, known)
+        run = Run(pair, known, patience)
         for i, step in enumerate(steps):
             difference, reason, _ = run.step(i, step)
             if difference:

@@ -13,7 +13,7 @@ def shrink(top, known, steps, difference, seconds):
 
     def differs(candidate):
         """The candidate cut off at its difference, if it has one of the same kind."""
-        found = replay(top, known, candidate)
+        found = replay(top, known, candidate, patience=5)
         if found is None or found[1].step.method != best[1].step.method:
             return None
         return candidate[:found[0] + 1], found[1]

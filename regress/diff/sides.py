@@ -29,7 +29,7 @@ BAD_TOKEN = 'notAtokenNotAtok.1'
 ANONYMOUS, WRONG_TOKEN = '', '!'
 # a lease whose id the server has chosen: the n-th such of the history
 CHOSEN = 0x4000000000000000
-DEADLINE = 20
+DEADLINE = 60
 
 
 def _method(service, name, request=None, response=None):
@@ -125,7 +125,7 @@ class WatchStream:
         with self.lock:
             return list(self.responses), self.end
 
-    def wait(self, wanted, seconds=5):
+    def wait(self, wanted, seconds=30):
         """Wait until wanted(responses) is true; says whether it came."""
         end = time.time() + seconds
         while time.time() < end:
