@@ -137,7 +137,7 @@ class Alone(threading.Thread):
             self.results.append((row, tried(row, ctl)[1]))
 
     def report(self):
-        self.join(200)
+        self.join(600 * claviger.SLOW)
         done = {row.name: problem for row, problem in self.results}
         for row in self.rows:
             problem = done.get(row.name, 'not ended')

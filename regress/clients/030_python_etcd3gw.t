@@ -4,8 +4,6 @@ TLS and the name in the certificate."""
 import os
 import subprocess
 import sys
-import threading
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, '..', 'lib')]
@@ -18,7 +16,7 @@ TAP = claviger.Tap()
 
 def connect(setup):
     c = Etcd3Client(host=setup.host, port=setup.port, protocol='https' if setup.tls else 'http', ca_cert=setup.ca,
-                    cert_cert=setup.cert, cert_key=setup.key, timeout=20, api_path='/v3/')
+                    cert_cert=setup.cert, cert_key=setup.key, timeout=30 * claviger.SLOW, api_path='/v3/')
     c.session.trust_env = False                 # no other CA or proxy
     if setup.user:
         # it has no login of its own
@@ -61,9 +59,9 @@ def watches(c, s):
     TAP.equal([(e.get('type', 'PUT'), e['kv'].get('value')) for e in got], [('PUT', b'x'), ('PUT', b'y'), ('DELETE', None)],
               s + 'watch_prefix')
     cancel()
-    timer = threading.Timer(0.3, lambda: connect_again(c).put('app/w/3', 'late'))
-    timer.start()
-    TAP.equal(c.watch_once('app/w/3', timeout=20)['kv']['value'], b'late', s + 'watch_once')
+    other = connect_again(c)
+    with setups.Repeated(lambda: other.put('app/w/3', 'late')):
+        TAP.equal(c.watch_once('app/w/3', timeout=30 * claviger.SLOW)['kv']['value'], b'late', s + 'watch_once')
 
 
 def connect_again(c):
@@ -76,19 +74,19 @@ def connect_again(c):
 
 
 def leases(c, s):
-    lease = c.lease(600)
+    lease = c.lease(6000)
     c.put('app/l', 'x', lease=lease)
-    TAP.ok(lease.ttl() > 590 and lease.keys() == [b'app/l'], s + 'lease, its time and keys')
-    TAP.equal(lease.refresh(), 600, s + 'lease refreshed')
+    TAP.ok(lease.ttl() > 5900 and lease.keys() == [b'app/l'], s + 'lease, its time and keys')
+    TAP.equal(lease.refresh(), 6000, s + 'lease refreshed')
     lease.revoke()
     TAP.equal(c.get('app/l'), [], s + 'lease revoked with its key')
 
 
 def locks(c, s):
-    with c.lock('app/lock', ttl=10) as lock:
+    with c.lock('app/lock', ttl=60) as lock:
         TAP.ok(lock.is_acquired(), s + 'lock')
-        TAP.ok(not c.lock('app/lock', ttl=10).acquire(), s + 'the lock is held')
-    TAP.ok(c.lock('app/lock', ttl=10).acquire(), s + 'the lock is free again')
+        TAP.ok(not c.lock('app/lock', ttl=60).acquire(), s + 'the lock is held')
+    TAP.ok(c.lock('app/lock', ttl=60).acquire(), s + 'the lock is free again')
 
 
 def cluster(c, s, setup):

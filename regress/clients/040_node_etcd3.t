@@ -45,10 +45,11 @@ def install():
 
 
 def run(setup):
-    env = dict(os.environ, NODE_PATH=os.path.join(MODULES, 'node_modules'), ROOT_PASSWORD=setups.ROOT_PASSWORD)
+    env = dict(os.environ, NODE_PATH=os.path.join(MODULES, 'node_modules'), ROOT_PASSWORD=setups.ROOT_PASSWORD,
+               SLOW=str(claviger.SLOW))
     env.update(setup.environment())
     done = subprocess.run(['node', os.path.join(HERE, 'node_etcd3.js')], capture_output=True, text=True, env=env,
-                          timeout=300 * claviger.SLOW)
+                          timeout=600 * claviger.SLOW)
     lines = [line for line in done.stdout.split('\n') if line.startswith(('ok ', 'not ok '))]
     for line in lines:
         ok = line.startswith('ok ')

@@ -18,7 +18,7 @@ TAP = claviger.Tap()
 class Curl:
     def __init__(self, setup, *options):
         self.setup, self.token = setup, None
-        self.options = ['--silent', '--show-error', '--max-time', '20', *options]
+        self.options = ['--silent', '--show-error', '--max-time', str(int(60 * claviger.SLOW)), *options]
         if setup.ca:
             self.options += ['--cacert', setup.ca]
         if setup.cert:

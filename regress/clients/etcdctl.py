@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 import time
 
+from claviger import SLOW, etcdctl_environment, wait_until
+
 PROGRAM = '/usr/bin/etcdctl'
 ROWS = []
 
@@ -64,16 +66,19 @@ class Ctl:
         endpoint = [] if '--endpoints' in arguments else ['--endpoints', self.server.url]
         return [PROGRAM] + endpoint + self.flags + list(arguments)
 
-    def environment(self):
-        return dict({k: v for k, v in os.environ.items() if not k.startswith('ETCDCTL_')}, ETCDCTL_API='3')
+    def environment(self, arguments):
+        own = dict({k: v for k, v in os.environ.items() if not k.startswith('ETCDCTL_')}, ETCDCTL_API='3')
+        if any(a.startswith(('--endpoints', '--command-timeout', '--dial-timeout')) for a in arguments):
+            return own              # who asks for it, or asks nobody
+        return dict(own, **{k: v for k, v in etcdctl_environment().items() if k.endswith('_TIMEOUT')})
 
-    def raw(self, *arguments, stdin='', seconds=30):
+    def raw(self, *arguments, stdin='', seconds=60):
         """(exit status, stdout, stderr)"""
         done = subprocess.run(self.command(arguments), input=stdin.encode(), capture_output=True,
-                              timeout=seconds * 2, env=self.environment(), cwd=self.dir)
+                              timeout=seconds * 2 * SLOW, env=self.environment(arguments), cwd=self.dir)
         return done.returncode, done.stdout, done.stderr.decode(errors='replace')
 
-    def run(self, *arguments, stdin='', refused=False, seconds=30):
+    def run(self, *arguments, stdin='', refused=False, seconds=60):
         """Run, keep the masked result, and return stdout."""
         status, out, err = self.raw(*arguments, stdin=stdin, seconds=seconds)
         text = out.decode(errors='backslashreplace')
@@ -91,7 +96,7 @@ class Ctl:
         self.said.append(mask(text, self.server.endpoint))
 
     def start(self, *arguments, stdin=None):
-        process = Background(self.command(arguments), self.environment(), self.dir, stdin)
+        process = Background(self.command(arguments), self.environment(arguments), self.dir, stdin)
         self.running.append(process)
         return process
 
@@ -120,9 +125,9 @@ class Background:
     def lines(self):
         return [line for line in self.text().split('\n') if not line.startswith('{')]
 
-    def wait_for(self, wanted, seconds=10):
+    def wait_for(self, wanted, seconds=30):
         """Wait until the output has it; returns the output."""
-        end = time.time() + seconds
+        end = time.time() + seconds * SLOW
         while time.time() < end:
             if wanted in self.text():
                 return self.text()
@@ -131,8 +136,8 @@ class Background:
             time.sleep(0.02)
         raise AssertionError('no %r in the output:\n%s' % (wanted, self.text()))
 
-    def wait_end(self, seconds=10):
-        return self.process.wait(seconds)
+    def wait_end(self, seconds=30):
+        return self.process.wait(seconds * SLOW)
 
     def interrupt(self):
         self.process.send_signal(signal.SIGINT)
@@ -227,9 +232,8 @@ def revision_of(c):
 
 
 def watched(c, process, wanted):
-    """The output of a watch once `wanted` has come."""
-    process.wait_for(wanted)
-    time.sleep(0.1)
+    """The output of a watch once `wanted`, its last lines, has come."""
+    process.wait_for(wanted + '\n')
     c.note('\n'.join(process.lines()))
 
 
@@ -238,10 +242,10 @@ def _(c):
     process = c.start('watch', 'watch/a')
     for _ in range(15):                         # until the watch is there, and as often on both
         c.raw('put', 'watch/a', 'first')
-        time.sleep(0.1)
+        wait_until(lambda: 'first' in process.text(), 2)
     c.run('put', 'watch/a', 'last')
     c.run('del', 'watch/a')
-    process.wait_for('DELETE')
+    process.wait_for('DELETE\nwatch/a\n\n')
     c.note('\n'.join(process.lines()).split('first')[-1])
     c.run('watch', refused=True)
 
@@ -252,10 +256,10 @@ def _(c):
     c.run('put', 'watch/r', '1')
     c.run('put', 'watch/r', '2')
     c.run('del', 'watch/r')
-    watched(c, c.start('watch', '--rev=%d' % start, 'watch/r'), 'DELETE')
-    watched(c, c.start('watch', '--rev=%d' % start, 'watch/a', 'watch/z'), 'DELETE')
+    watched(c, c.start('watch', '--rev=%d' % start, 'watch/r'), 'DELETE\nwatch/r\n')
+    watched(c, c.start('watch', '--rev=%d' % start, 'watch/a', 'watch/z'), 'DELETE\nwatch/r\n')
     c.run('compaction', str(start))
-    watched(c, c.start('watch', '--rev=%d' % (start - 1), 'watch/r'), 'compacted')
+    watched(c, c.start('watch', '--rev=%d' % (start - 1), 'watch/r'), 'has been compacted)')
 
 
 @trial('watch --prefix')
@@ -272,7 +276,7 @@ def _(c):
     c.run('put', 'watch/k', 'before')
     c.run('put', 'watch/k', 'after')
     c.run('del', 'watch/k')
-    watched(c, c.start('watch', '--prev-kv', '--rev=%d' % start, 'watch/k'), 'DELETE')
+    watched(c, c.start('watch', '--prev-kv', '--rev=%d' % start, 'watch/k'), 'DELETE\nwatch/k\nafter\nwatch/k\n')
 
 
 @trial('watch --interactive')
@@ -295,7 +299,7 @@ def _(c):
     start = revision_of(c) + 1
     c.run('put', 'watch/x', 'value')
     watched(c, c.start('watch', '--rev=%d' % start, 'watch/x', '--', 'sh', '-c',
-                       'echo got $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE'), 'got')
+                       'echo got $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE'), 'got "PUT" "watch/x" "value"')
 
 
 # ---- lease ----
@@ -322,9 +326,9 @@ def _(c):
 
 @trial('lease timetolive')
 def _(c):
-    lease = grant(c)
+    lease = grant(c, 6000)
     said = c.run('lease', 'timetolive', lease)
-    assert re.search(r'granted with TTL\(600s\), remaining\((600|59\d)s\)', said), said
+    assert re.search(r'granted with TTL\(6000s\), remaining\((6000|59\d\d)s\)', said), said
     c.run('lease', 'timetolive', '1234')
 
 
@@ -341,7 +345,7 @@ def _(c):
     lease = grant(c)
     after = c.raw('lease', 'list')[1].decode().split()
     assert lease in after and lease not in before, (before, after)
-    c.note('%d more' % (len(after) - len(before)))
+    c.note('%d more' % len(set(after) - set(before)))
 
 
 @trial('lease keep-alive --once')
@@ -352,10 +356,10 @@ def _(c):
 
 @trial('lease keep-alive')
 def _(c):
-    lease = grant(c, 3)
+    lease = grant(c, 6)
     process = c.start('lease', 'keep-alive', lease)
-    time.sleep(4.5)                             # longer than it lives by itself
-    assert process.text().count('keepalived with TTL(3)') >= 3, process.text()
+    # one each two seconds, so longer than it lives by itself
+    assert wait_until(lambda: process.text().count('keepalived with TTL(6)') >= 5, 60), process.text()
     assert 'remaining' in c.raw('lease', 'timetolive', lease)[1].decode()
     c.run('lease', 'revoke', lease)
     process.wait_for('expired or revoked')
@@ -479,12 +483,10 @@ def mirror(c, keys, *options):
     for key in keys:
         c.run('put', key, 'before')
     process = c.start('make-mirror', *options, c.other.server.url)
-    end = time.time() + 10
-    while time.time() < end and 'before' not in c.other.raw('get', '--from-key', '')[1].decode():
-        time.sleep(0.05)
+    arrived = lambda value: wait_until(lambda: value in c.other.raw('get', '--from-key', '')[1].decode(), 30)
+    assert arrived('before'), process.text()
     c.run('put', keys[0], 'after')
-    while time.time() < end and 'after' not in c.other.raw('get', '--from-key', '')[1].decode():
-        time.sleep(0.05)
+    arrived('after')
     process.stop()
     c.note(c.other.raw('get', '--from-key', '')[1].decode())
     c.other.raw('del', '--from-key', '')
@@ -521,15 +523,19 @@ for _option in ('--dest-cert', '--dest-key', '--dest-insecure-transport'):
     row('make-mirror ' + _option, remark='with --dest-cacert', where='tls')
 
 
+def in_line(c, prefix):
+    """Waits until there are two that contend."""
+    assert wait_until(lambda: len(c.raw('get', '--prefix', '--keys-only', prefix)[1].split()) == 2, 30), prefix
+
+
 @trial('lock')
 def _(c):
     c.run('lock', 'locks/a', 'printenv', 'ETCD_LOCK_KEY')
     first = c.start('lock', 'locks/b')
     first.wait_for('locks/b/')
     second = c.start('lock', 'locks/b')
-    time.sleep(0.5)
+    in_line(c, 'locks/b')
     assert second.text() == '', second.text()
-    c.note('%d keys' % len(c.raw('get', '--prefix', '--keys-only', 'locks/b')[1].decode().split()))
     first.interrupt()
     second.wait_for('locks/b/')
     second.interrupt()
@@ -538,14 +544,12 @@ def _(c):
 
 @trial('lock --ttl')
 def _(c):
-    process = c.start('lock', '--ttl=3', 'locks/t')
+    process = c.start('lock', '--ttl=6', 'locks/t')
     key = process.wait_for('locks/t/').strip()
     lease = key.rsplit('/', 1)[1]
-    assert 'TTL(3s)' in c.raw('lease', 'timetolive', lease)[1].decode()
+    assert 'TTL(6s)' in c.raw('lease', 'timetolive', lease)[1].decode()
     process.stop()                              # killed: the lease runs out
-    end = time.time() + 10
-    while time.time() < end and c.raw('get', key)[1]:
-        time.sleep(0.1)
+    wait_until(lambda: not c.raw('get', key)[1], 40)
     c.run('get', '--prefix', 'locks/t')
 
 
@@ -554,7 +558,7 @@ def _(c):
     first = c.start('elect', 'elections/a', 'one')
     first.wait_for('one')
     second = c.start('elect', 'elections/a', 'two')
-    time.sleep(0.3)
+    in_line(c, 'elections/a')
     first.interrupt()
     second.wait_for('two')
     second.interrupt()
@@ -663,8 +667,8 @@ def _(c):
 
 row('--hex', '--hex put 0a0b 0c', '--hex get 0a0b')
 row('--debug', '--debug get none', remark='the client prints its settings and logs')
-row('--command-timeout', '--command-timeout=3s get none')
-row('--dial-timeout', '--dial-timeout=3s get none', '!--dial-timeout=500ms --endpoints 127.0.0.1:1 get none')
+row('--command-timeout', '--command-timeout=30s get none')
+row('--dial-timeout', '--dial-timeout=30s get none', '!--dial-timeout=500ms --endpoints 127.0.0.1:1 get none')
 row('--keepalive-time', '--keepalive-time=5s get none')
 row('--keepalive-timeout', '--keepalive-timeout=5s get none')
 row('--cacert', 'put tls x', 'get tls', where='tls')

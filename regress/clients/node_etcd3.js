@@ -26,9 +26,10 @@ const client = connect(passwordAuth);
 // what is the client's own naming stays where the user has rights
 const app = client.namespace('app/');
 
+const patienceMs = 60000 * Number(env.SLOW || 1);
 const within = (promise, what) => Promise.race([
   promise,
-  new Promise((_, reject) => setTimeout(() => reject(new Error('no ' + what)), 20000).unref()),
+  new Promise((_, reject) => setTimeout(() => reject(new Error('no ' + what)), patienceMs).unref()),
 ]);
 const event = (emitter, name) => within(new Promise((resolve) => emitter.once(name, resolve)), name);
 
@@ -116,14 +117,14 @@ const checks = {
     assert.strictEqual(await app.get('l').string(), null);
   },
   async 'lock'() {
-    const lock = app.lock('lock').ttl(10);
+    const lock = app.lock('lock').ttl(60);
     await lock.acquire();
-    await assert.rejects(app.lock('lock').ttl(10).acquire(), EtcdLockFailedError);
+    await assert.rejects(app.lock('lock').ttl(60).acquire(), EtcdLockFailedError);
     await lock.release();
-    await app.lock('lock').ttl(10).do(async () => {});
+    await app.lock('lock').ttl(60).do(async () => {});
   },
   async 'election'() {
-    const election = app.election('e', 10);
+    const election = app.election('e', 60);
     const campaign = election.campaign('me');
     await event(campaign, 'elected');
     assert.strictEqual(await within(election.leader(), 'leader'), 'me');

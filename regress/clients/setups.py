@@ -9,6 +9,7 @@ its locks.
 import os
 import signal
 import tempfile
+import threading
 
 import claviger
 import etcd
@@ -75,10 +76,29 @@ class Setup:
         return {name: value for name, value in values.items() if value}
 
 
+class Repeated:
+    """Does it again and again meanwhile: for who does not say from when on he listens."""
+
+    def __init__(self, function):
+        self.function, self.enough = function, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        while not self.enough.wait(0.3):
+            self.function()
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.enough.set()
+        self.thread.join()
+
+
 SETUPS = ('plain', 'password', 'certificate')
 
 
-def section(tap, name, function, *arguments, seconds=60):
+def section(tap, name, function, *arguments, seconds=180):
     """A part of a test: what it throws, or that it hangs, is a failure of this part only."""
     def too_long(*_):
         raise TimeoutError('not ended after %d seconds' % (seconds * claviger.SLOW))
