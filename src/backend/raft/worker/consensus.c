@@ -548,6 +548,7 @@ renew_lease(const Submission *s, const Waiter *who)
 	store_unpin();
 	if (done.count > 0)
 		counter_add(COUNTER_LEASES_RENEWED, 1);
+	(void) INJECTION_POINT("consensus-lease-renewed");
 	ring_complete(who->slot, who->generation, &done);
 }
 
