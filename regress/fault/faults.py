@@ -2,6 +2,7 @@
 process of a running server, looking at its processes, load that must not
 fail, and a record of what has been acknowledged."""
 import atexit
+import http.client
 import json
 import os
 import resource
@@ -172,8 +173,8 @@ class Raw:
         rest = len(text) - 127
         return bytes([127]) + (bytes([rest % 128 + 128, rest // 128]) if rest >= 128 else bytes([rest])) + text
 
-    def send(self, method, request):
-        """Begin a request; returns its stream."""
+    def send(self, method, request, ends=True):
+        """Begin a request; returns its stream.  ends: no more messages follow."""
         self.stream += 2
         headers = [(':method', 'POST'), (':scheme', 'http'), (':path', '/' + method), (':authority', 'x'),
                    ('te', 'trailers'), ('content-type', 'application/grpc')]
@@ -184,7 +185,7 @@ class Raw:
         data = b'\0' + struct.pack('>I', len(data)) + data
         out = self._frame(1, 4, self.stream, block)
         for i in range(0, len(data), 16384):
-            out += self._frame(0, 1 if i + 16384 >= len(data) else 0, self.stream, data[i:i + 16384])
+            out += self._frame(0, 1 if ends and i + 16384 >= len(data) else 0, self.stream, data[i:i + 16384])
         self._send(out)
         return self.stream
 
@@ -261,9 +262,10 @@ class Load:
 
 class Writers:
     """Threads that write one key after the other and note what was
-    acknowledged, with its revision."""
+    acknowledged, with its revision.  make: JsonClient for the gateway."""
 
-    def __init__(self, server, n, prefix=b'w/', token=None, value=b'x', pause=0):
+    def __init__(self, server, n, prefix=b'w/', token=None, value=b'x', pause=0, make=claviger.Client):
+        self.make = make
         self.acknowledged = [[] for _ in range(n)]
         self.attempted = [0] * n
         self.errors = []
@@ -275,7 +277,7 @@ class Writers:
             thread.start()
 
     def _run(self, server, i, token, value):
-        client = claviger.Client(server, token=token)
+        client = self.make(server, token=token)
         try:
             while not self.stop.is_set():
                 key = b'%s%d/%d' % (self.prefix, i, self.attempted[i])
@@ -284,6 +286,8 @@ class Writers:
                 self.stop.wait(self.pause)
         except grpc.RpcError as error:
             self.errors.append((error.code(), error.details()))
+        except (OSError, http.client.HTTPException) as error:
+            self.errors.append(repr(error))
         finally:
             client.close()
 

@@ -59,7 +59,7 @@ class User(threading.Thread):
         answers = self.client.stream(LE + 'LeaseKeepAlive', E.LeaseKeepAliveRequest(ID=lease),
                                      E.LeaseKeepAliveResponse, 5)
         # a short one may have ended on a machine that is starved
-        if [a.TTL for a in answers] != [ttl] and asked < self.leases[lease][1] + ttl - 0.5:
+        if [a.TTL for a in answers] != [ttl] and time.time() < self.leases[lease][1] + ttl:
             self.problems.append('lease %x of %d s was renewed with %r' % (lease, ttl, [a.TTL for a in answers]))
         elif answers and answers[0].TTL == ttl:
             self.leases[lease][1] = asked
