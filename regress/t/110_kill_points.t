@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 """kill -9 at named points of everything that changes memory or disk, under
 load: after the restart every acknowledged put is there with its revision,
-revisions have no gap, users and rights are as acknowledged, tokens are void.
+also those through the JSON gateway, revisions have no gap, users and rights are
+as acknowledged, tokens are void, leases and what hangs on them are as
+acknowledged; a watcher has seen every revision once and in order.
 
 KILL_POINT_SEEDS: how often each point (default 1).
 KILL_POINT_MODES: all (everything dies) and worker (the raft worker alone);
 by default each point takes one of them in turn."""
+import http.client
 import itertools
 import os
 import random
@@ -17,8 +20,12 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
 import faults
 from faults import A, E, KV, auth, children, claviger, error_of, get, grpc, put, raft_worker, wait_for
+from follower import Follower
+from jsonclient import JsonClient
+import leasework
 
 TAP = claviger.Tap()
+MA = 'etcdserverpb.Maintenance/'
 SEEDS = int(os.environ.get('KILL_POINT_SEEDS', '1'))
 MODES = os.environ.get('KILL_POINT_MODES', '').split()
 ONLY = os.environ.get('KILL_POINT_ONLY', '').split()
@@ -30,11 +37,14 @@ RUNNING = '''log-before-write log-after-write log-before-sync log-after-sync log
     consensus-compacted apply-before-batch apply-entry-done apply-before-publish store-root-replaced
     apply-after-publish apply-answered apply-after-flush apply-after-submit apply-idle compact-step
     persist-in-transaction persist-before-commit persist-after-commit persist-before-checkpoint bdb-checkpointed
-    persist-after-checkpoint persist-before-durable'''.split()
+    persist-after-checkpoint persist-before-durable persist-defragment-step consensus-lease-renewed
+    apply-watch-taken apply-watchers-told'''.split()
 # passed when a directory with something to replay is started
 STARTING = '''postmaster-memory-made bdb-recovered load-before-keys load-after-keys log-segment-read log-before-sync
     vote-before-store vote-before-sync vote-after-store log-before-write log-after-sync apply-entry-done
     apply-before-publish persist-before-commit consensus-before-ready postmaster-worker-ready'''.split()
+# passed by the postmaster when one of its children has ended: a backend, the lessor
+REAPING = ['postmaster-slot-reaped', 'postmaster-auxiliary-reaped']
 # passed while an empty directory is initialised
 INITIALISING = '''init-begin init-announced init-dirs-made init-records-written init-records-committed
     init-tables-made log-before-write log-before-sync log-before-rename log-renamed init-log-made vote-before-store
@@ -42,7 +52,7 @@ INITIALISING = '''init-begin init-announced init-dirs-made init-records-written 
     init-after-marker'''.split()
 
 ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--raft-log-segment-bytes=1048576',
-        '--snapshot-catchup-entries=20', '--checkpoint-interval=150ms']
+        '--snapshot-catchup-entries=20', '--checkpoint-interval=150ms', '--lease-checkpoint-interval=1000']
 
 
 class Admin(threading.Thread):
@@ -110,15 +120,20 @@ class Admin(threading.Thread):
 class Trial:
     """One server through all points."""
 
+    defragments = watches = False
+
     def __init__(self):
         self.points = faults.Points([(p, 'kill') for p in dict.fromkeys(RUNNING + STARTING +
-                                                                         ['postmaster-before-restart'])])
+                                                                         REAPING + ['postmaster-before-restart'])])
         self.server = claviger.Server(args=ARGS, env=self.points.env()).start()
         faults.set_up_auth(self.server)
         self.expected = {'users': set(), 'keys': set(), 'all': []}
         self.kept = []
         self.rounds = 0
         self.acknowledged = 0
+        self.leases = 0
+        self.renewals = 0
+        self.follower = Follower(self.server, lambda: faults.token_of(self.server, 'root', 'root')).begin()
 
     def round(self, name, strike):
         """Load, strike(), and a look at what is left."""
@@ -131,6 +146,9 @@ class Trial:
         admin = Admin(self.server, token, self.expected)
         writers = faults.Writers(self.server, 3, prefix, token, os.urandom(8000))
         large = faults.Writers(self.server, 1, prefix + b'l', token, os.urandom(1200000), 0.04)
+        gateway = faults.Writers(self.server, 1, prefix + b'j', token, b'j' * 100, 0.005, JsonClient)
+        user = leasework.User(self.server, self.rounds, token)
+        user.start()
         admin.start()
         stop = threading.Event()
         churn = []
@@ -139,37 +157,53 @@ class Trial:
         time.sleep(random.uniform(0.05, 0.4))
         if self.server.process.poll() is not None or not children(self.server):
             TAP.ok(False, '%s: the raft worker ended before it was struck' % name, open(self.server.log).read()[-4000:])
+        self.restarted = time.time()    # no earlier than this
         fired = strike()
         stop.set()
         admin.end()
         compactor.join()
         client.close()
-        acknowledged = writers.end() + large.end()
+        acknowledged = writers.end() + large.end() + gateway.end()
+        user.end()
+        self.leases += len(user.leases)
+        self.renewals += user.renewals
         self.errors = writers.errors
         self.acknowledged += len(acknowledged)
         if self.server.process is None or self.server.process.poll() is not None:
             self.server.kill9()
             self.server.start()
-        self.check(name, fired, token, (acknowledged, churn), prefix, admin)
+        self.check(name, fired, token, (acknowledged, churn, user), prefix, admin)
 
-    @staticmethod
-    def compact(client, stop, churn):
-        """Something to remove, all the time; notes its revisions."""
+    def compact(self, client, stop, churn):
+        """Something to remove, all the time, but nothing that the watcher has not
+        seen; notes its revisions."""
         while not stop.wait(0.02):
             try:
                 churn.append(put(client, b'churn', b'x', 5))
-                client.call(KV + 'Compact', E.CompactionRequest(revision=churn[-1]), E.CompactionResponse, 5)
+                client.call(KV + 'Compact', E.CompactionRequest(revision=self.follower.last), E.CompactionResponse, 5)
+                if self.watches:
+                    JsonClient(self.server, token=client.token).first(
+                        'etcdserverpb.Watch/Watch', E.WatchRequest(create_request=E.WatchCreateRequest(key=b'no')),
+                        E.WatchResponse, True)
+                if self.defragments:
+                    client.call(MA + 'Defragment', E.DefragmentRequest(), E.DefragmentResponse, 5)
             except grpc.RpcError as error:
                 if error.code() != grpc.StatusCode.OUT_OF_RANGE:
                     return
+            except (OSError, ValueError, http.client.HTTPException):
+                return          # the gateway was cut off
 
     def check(self, name, fired, token, puts, prefix, admin):
-        acknowledged, churn = puts
+        acknowledged, churn, user = puts
         old = claviger.Client(self.server, token=token)
         client = claviger.Client(self.server, token=faults.token_of(self.server, 'root', 'root'))
         void = error_of(lambda: get(old, b'k'))
-        missing, gaps, found = faults.missing_of(client, acknowledged, prefix, churn)
-        kept = {kv.key: kv.mod_revision for kv in get(client, b'keep/', range_end=b'keep0').kvs}
+        leases, keys, seen = leasework.state_of(client)
+        wrong_leases = leasework.check([user], self.restarted, leases, keys, seen)
+        missing, _, _ = faults.missing_of(client, acknowledged, prefix)
+        gateway = JsonClient(self.server, token=client.token)
+        kept = {kv.key: kv.mod_revision for kv in get(gateway, b'keep/', range_end=b'keep0').kvs}
+        not_followed = self.follower.check(acknowledged + user.puts, get(client, b'k').header.revision)
         lost = [pair for pair in self.kept if kept.get(pair[0]) != pair[1]]
         wrong = admin.differences(client)
         alice = claviger.Client(self.server, token=faults.token_of(self.server, 'alice', 'alice'))
@@ -177,14 +211,15 @@ class Trial:
         allowed = error_of(lambda: put(alice, b'a', b'x'))
         client.call(KV + 'DeleteRange', E.DeleteRangeRequest(key=prefix, range_end=prefix[:-1] + b'0'),
                     E.DeleteRangeResponse)
-        for one in (old, client, alice):
+        leasework.revoke_long(client, leases)
+        for one in (old, client, alice, gateway):
             one.close()
         problems = [text for text, value in (
             ('the point did not fire, or nothing came back: %r\n%s' % (
                 self.errors, open(self.server.log).read()[-3000:]), not fired),
             ('missing: %r' % missing[:3], missing or lost),
-            # one put of the churn may have been done and not acknowledged
-            ('gaps in revisions: %r' % gaps[:3], len(gaps) > 1),
+            ('the watcher: %r' % not_followed[:3], not_followed),
+            ('leases: %r' % wrong_leases[:3], wrong_leases),
             ('users or rights differ: %r' % wrong[:3], wrong),
             ('the old token: %r' % (void,), void != faults.UNAUTHENTICATED),
             ('alice beyond her rights: %r' % (denied,),
@@ -208,6 +243,15 @@ class Trial:
         fired = wait_for(lambda: not os.path.exists(armed), 90, 0.001)
         self.points.disarm(armed)
         return fired and faults.wait_restart(self.server, position)
+
+    def end_at(self, point):
+        """One of its children dies, and the postmaster when it has noticed."""
+        armed = self.points.arm(point, 'kill')
+        victim = claviger.auxiliary(self.server, 'lessor') if 'auxiliary' in point else children(self.server)[-1]
+        os.kill(victim, signal.SIGKILL)
+        ended = wait_for(lambda: self.server.process.poll() is not None)
+        self.server.kill9()
+        return ended and not self.points.disarm(armed)
 
     def start_at(self, point):
         """Everything dies, the start dies at the point, the next start is good."""
@@ -267,14 +311,23 @@ def main():
         for point in wanted(RUNNING):
             for mode in MODES or [('all', 'worker')[turn % 2]]:
                 strike = trial.all_at if mode == 'all' else trial.worker_at
+                trial.defragments = point == 'persist-defragment-step'
+                trial.watches = point == 'apply-watch-taken'
                 trial.round('%s, %s' % (point, 'everything' if mode == 'all' else 'raft worker'),
                             lambda: strike(point))
             turn += 1
+        trial.defragments = trial.watches = False
+        for point in wanted(REAPING):
+            trial.round(point, lambda: trial.end_at(point))
         for point in wanted(STARTING):
             trial.round('%s, at the start' % point, lambda: trial.start_at(point))
         if wanted(['postmaster-before-restart']):
             trial.round('postmaster-before-restart', lambda: trial.restart_at('postmaster-before-restart'))
         turn += len(RUNNING) + 1
+    trial.follower.end()
+    TAP.ok(ONLY or trial.leases > trial.rounds and trial.renewals > trial.rounds / 4 and
+           trial.follower.streams > trial.rounds, '%d leases, %d times renewed; %d events in %d streams of the watcher'
+           % (trial.leases, trial.renewals, trial.follower.events, trial.follower.streams))
     TAP.equal(trial.server.stop(), 0, 'stops in order')
     print('# %d rounds, %d puts acknowledged' % (trial.rounds, trial.acknowledged), flush=True)
     check_initialising()

@@ -43,7 +43,8 @@ def main():
         for user in users:
             user.start()
         # the random moment is one of the load, however long that takes to begin
-        faults.wait_for(lambda: writers.errors or writers.count() > 20 and gateway.count() > 1, 60)
+        faults.wait_for(lambda: writers.errors or writers.count() > 20 and gateway.count() > 1 and
+                        all(user.leases for user in users), 60)
         time.sleep(random.uniform(0, 0.7))
         restarted = time.time()         # no earlier than this
         server.kill9()

@@ -310,6 +310,7 @@ take_watches(WatchJob *job)
 		bool		is_sound = registry_take(job->slot, job->generation,
 											 bytes_make(job->ops, job->len));
 
+		(void) INJECTION_POINT("apply-watch-taken");
 		ring_complete(job->slot, job->generation, &(Completion) {
 			.request_id = job->request_id,
 			.error = is_sound ? ERR_NONE : ERR_INTERNAL,
@@ -361,6 +362,7 @@ apply_batch(RaftEntry *first)
 		/* watchers come after those who wait for an answer */
 		if (registry_notify(store_draft()))
 			ring_flush_completions();
+		(void) INJECTION_POINT("apply-watchers-told");
 		(void) INJECTION_POINT("apply-after-flush");
 		atomic_fetch_sub(&pending_entries, n);
 		atomic_fetch_sub(&pending_bytes, bytes);
