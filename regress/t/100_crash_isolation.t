@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A backend that is killed, or crashes inside any critical section, costs its
-own connection and nothing else: others do not notice, and its slot, pin, rings,
-hash slot and token partition can be used again.
+own connection and nothing else: others do not notice, a watcher beside it sees
+every change once and in order, and its slot, pin, rings, hash slot, token
+partition and watched ranges can be used again.
 
 ISOLATION_KILLS: how many backends die at random (default 200); as many again
 die at named points."""
@@ -18,6 +19,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
 import faults
 from faults import E, KV, claviger, error_of, get, put, raft_worker, wait_for
+from follower import Follower
+from jsonclient import Connection
 
 TAP = claviger.Tap()
 KILLS = int(os.environ.get('ISOLATION_KILLS', '200'))
@@ -33,12 +36,15 @@ IN_LOGIN = ['hashpool-entered', 'hashslot-held', 'hashslot-released']
 IN_TOKEN = ['token-partition-locked']
 AT_END = ['backend-before-exit']
 LOAD_IS_SERVED = ('ring-before-wake', 'sleep:1')
-ALL = AT_START + IN_PUT + IN_LOGIN + AT_END
+IN_STREAMS = ['watch-submitted', 'watch-registered', 'watch-pinned', 'watch-told', 'lease-renewed', 'snapshot-chunk']
+IN_GATEWAY = ['gateway-request-made', 'gateway-before-answer', 'gateway-stream-told']
+ALL = AT_START + IN_PUT + IN_LOGIN + IN_STREAMS + IN_GATEWAY + AT_END
 CRASHES = ('kill', 'abort')
 random.seed(int(os.environ.get('SEED', '1')))
 
 
 PUT, RANGE, LOGIN = KV + 'Put', KV + 'Range', faults.AU + 'Authenticate'
+LEASE, WATCH = 'etcdserverpb.Lease/', 'etcdserverpb.Watch/Watch'
 LOGIN_REQUEST = E.AuthenticateRequest(name='root', password='root')
 
 
@@ -58,14 +64,65 @@ class Victim(faults.Raw):
         self.send(PUT, E.PutRequest(key=b'victim2', value=VALUE * 100))
         self.send(LOGIN, LOGIN_REQUEST)
 
+    def send_streams(self):
+        """A watch that the load's puts wake, a lease and its renewal, a snapshot."""
+        self.send(WATCH, E.WatchRequest(create_request=E.WatchCreateRequest(key=b'\0', range_end=b'\0')), False)
+        self.send(LEASE + 'LeaseGrant', E.LeaseGrantRequest(TTL=2))
+        self.send(LEASE + 'LeaseKeepAlive', E.LeaseKeepAliveRequest(ID=1), False)
+        self.send('etcdserverpb.Maintenance/Snapshot', E.SnapshotRequest())
+
     def is_gone(self):
         """The client sees the end of its connection."""
         return not self.wait(0)
 
 
+class GatewayVictim:
+    """The same on a connection of HTTP/1.1."""
+    WORD = claviger.b64(b'victim')
+
+    def __init__(self, server, token):
+        since = faults.start_tick()
+        self.token = token
+        self.socket = socket.create_connection(('127.0.0.1', server.port), 20)
+        self.socket.sendall(b'GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        while b'etcdserver' not in self.socket.recv(65536):
+            pass
+        self.pid = faults.newest_child(server, since)
+
+    def post(self, path, body):
+        try:
+            self.socket.sendall(('POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s'
+                                 % (path, self.token, len(body), body)).encode())
+        except OSError:
+            pass                # is_gone() tells
+
+    def send_all(self):
+        self.post('/v3/kv/put', '{"key": "%s", "value": "%s"}' % (self.WORD, self.WORD * 100))
+        self.post('/v3/kv/range', '{"key": "AA==", "range_end": "AA==", "limit": 50}')
+
+    def send_streams(self):
+        self.post('/v3/watch', '{"create_request": {"key": "AA==", "range_end": "AA=="}}')
+
+    def is_gone(self):
+        try:
+            while self.socket.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+        except OSError:
+            return False
+        return True
+
+    def close(self):
+        self.socket.close()
+
+
 def kill_at_random(server, token):
-    victim = Victim(server, token)
-    victim.send_all()
+    victim = random.choice((Victim, Victim, GatewayVictim))(server, token)
+    if random.random() < 0.5:
+        victim.send_all()
+    if random.random() < 0.5:
+        victim.send_streams()
     time.sleep(random.random() * random.choice((0.0005, 0.003, 0.02)))
     os.kill(victim.pid, signal.SIGKILL)
     gone = victim.is_gone()
@@ -81,9 +138,11 @@ def crash_at(server, points, point, token):
         victim = faults.Raw(server, token)
         gone = not victim.wait(0)
     else:
-        victim = Victim(server, token)
+        victim = (GatewayVictim if point in IN_GATEWAY else Victim)(server, token)
         armed = points.arm(point, action, victim.pid)
-        if point in IN_PUT:
+        if point in IN_STREAMS or point == 'gateway-stream-told':
+            victim.send_streams()
+        elif point in IN_PUT or point in IN_GATEWAY:
             victim.send_all()
         elif point in AT_END:
             victim.socket.shutdown(socket.SHUT_WR)
@@ -109,6 +168,20 @@ def use_all_slots(server, token, name):
     TAP.equal(errors, [], '%s: all %d connections can be had at one time' % (name, CONNECTIONS))
     TAP.ok(refused is not None, '%s: and not one more' % name)
     TAP.ok(faults.only_worker_left(server), '%s: and all end' % name)
+
+
+def put_one(server, token):
+    client = claviger.Client(server, token=token)
+    revision = put(client, b'one', b'x')
+    client.close()
+    return revision
+
+
+def watched_ranges(server):
+    connection = Connection(server)
+    text = connection.ask('GET', '/metrics')[2].decode()
+    connection.close()
+    return [line for line in text.split('\n') if line.startswith('claviger_watch_ranges')]
 
 
 def fill_cache(server, token):
@@ -178,6 +251,12 @@ def check_backends():
     store_before = turn_over(server, token)
     before = measure(server)
 
+    follower = Follower(server, lambda: token)
+    # its first stream begins where nothing is compacted
+    follower.last = put_one(server, token) - 1
+    follower.begin()
+    # the load knows its own by what comes after it has begun
+    wait_for(lambda: follower.streams)
     start = time.time()
     missed, requests, failures = under_load(server, points, KILLS, lambda: not kill_at_random(server, token))
     TAP.equal(failures, [], 'kill -9 of %d backends at random: none of %d requests of other connections failed'
@@ -200,6 +279,10 @@ def check_backends():
               % (KILLS, len(ALL), requests))
     TAP.equal(missed, [], 'each point fired and ended its process')
     print('# ' + ', '.join('%s %d' % (p, counts[p]) for p in ALL), flush=True)
+    revision = put_one(server, token)
+    TAP.equal((follower.check([(b'one', revision)], revision), follower.streams), ([], 1),
+              'a watcher beside them has seen each of %d changes once and in order, in one stream' % follower.events)
+    follower.end()
 
     check_waiting(server, points, token)
     token = check_partitions(server, points)
@@ -278,6 +361,8 @@ def check_stopped(server, points):
 
 def check_after(server, points, token, worker, before, store_before):
     use_all_slots(server, token, 'after all')
+    wait_for(lambda: watched_ranges(server) == ['claviger_watch_ranges 0'])
+    TAP.equal(watched_ranges(server), ['claviger_watch_ranges 0'], 'what they watched is forgotten')
     TAP.equal(raft_worker(server), worker, 'the raft worker has run all the time')
     # it may just be writing a file: what leaks is there each time one looks
     fds = [name for name in before if name.endswith('fds')]

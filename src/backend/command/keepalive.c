@@ -21,6 +21,7 @@
 
 /* lib and utils */
 #include "lib/pbwire.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "command/command.h"
@@ -98,6 +99,7 @@ on_renewed(Request *req, const Completion *done)
 	KeepAlive  *state = req->handler_state;
 	LogOp		op = {.kind = LOGOP_LEASE_RENEW,.lease.id = state->id};
 
+	(void) INJECTION_POINT("lease-renewed");
 	if (done->error == ERR_AUTH_OLD_REVISION && ++state->tries < MAX_TRIES)
 		return renew(req);
 	if (done->error != ERR_NONE)

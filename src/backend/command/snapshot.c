@@ -24,6 +24,7 @@
 #include "lib/pbwire.h"
 #include "utils/clock.h"
 #include "utils/elog.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "command/answer.h"
@@ -219,6 +220,7 @@ send_chunks(Request *req)
 
 		if (n == 0 || (n < CHUNK_BYTES && !state->is_complete))
 			return true;
+		(void) INJECTION_POINT("snapshot-chunk");
 		state->sent_bytes += n;
 		state->made_sent += n;
 		if (state->sent_bytes > state->total_bytes ||

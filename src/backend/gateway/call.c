@@ -23,6 +23,7 @@
 #include "utils/clock.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "dispatch/arrival.h"
@@ -303,6 +304,7 @@ make_request(GatewayCall *call)
 	metadata_fill_request(&call->meta, carrier->conn->common_name, req);
 	req->deadline_ms = call->deadline_ms;
 	call->req = req;
+	(void) INJECTION_POINT("gateway-request-made");
 }
 
 /* The one message of a call that is no bidirectional stream. */
@@ -493,6 +495,7 @@ stream_message(Request *req, Buf *message)
 		if (!call->x->has_begun)
 			begin_stream(call);
 		exchange_write(call->x, buf_bytes(&line));
+		(void) INJECTION_POINT("gateway-stream-told");
 	}
 	else
 	{
@@ -581,6 +584,7 @@ answer_message(GatewayCall *call, Bytes message)
 	HttpExchange *x = call->x;
 	Buf			out;
 
+	(void) INJECTION_POINT("gateway-before-answer");
 	buf_init(&out, NULL);
 	if (json_from_wire(call->rpc->response, message, &out))
 	{

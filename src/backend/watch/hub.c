@@ -41,6 +41,7 @@
 
 /* lib and utils */
 #include "utils/elog.h"
+#include "utils/injection.h"
 #include "utils/mmgr.h"
 
 /* this layer and below */
@@ -153,6 +154,7 @@ watch_start(Watch *watch, const StoreVersion *v)
 	fall_behind(watch, vlog_seek(&v->log, watch->start_revision));
 	/* its range may be registered already, so that no answer brings a turn */
 	hub.is_due = true;
+	(void) INJECTION_POINT("watch-registered");
 	send_ops();
 }
 
@@ -238,6 +240,7 @@ watch_turn(void)
 	v = store_pin();
 	hub.revision = v->kv_revision;
 	check_rights(v);
+	(void) INJECTION_POINT("watch-pinned");
 	follow(v, woken, notified);
 	catch_up(v);
 	if (hub.turn_end != NULL)
@@ -467,6 +470,7 @@ tell(Watch *watch, const StoreVersion *v)
 	if (watch->ops->may_take == NULL || watch->ops->may_take(watch))
 	{
 		watch->ops->events(watch, v, batch, n);
+		(void) INJECTION_POINT("watch-told");
 		return;
 	}
 	leave_behind(watch);
@@ -618,6 +622,7 @@ send_ops(void)
 	if (hub.is_sending || record == NULL ||
 		!ring_submit(SUBMIT_WATCH, WATCH_RING_ID, buf_bytes(&record->ops)))
 		return;
+	(void) INJECTION_POINT("watch-submitted");
 	hub.is_sending = true;
 	hub.sent = record->last_op;
 	hub.first_record = record->next;
