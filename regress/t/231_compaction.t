@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-import claviger
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
+import faults
+from faults import claviger
 import grpc
 from claviger import error_of
 
@@ -19,8 +20,8 @@ COMPACTED = (grpc.StatusCode.OUT_OF_RANGE, 'etcdserver: mvcc: required revision 
 
 
 class World:
-    def __init__(self, *args):
-        self.server = claviger.Server(args=args).start()
+    def __init__(self, *args, env=None):
+        self.server = claviger.Server(args=args, env=env).start()
         self.client = claviger.Client(self.server)
 
     def put(self, key=b'k', value=b'v'):
@@ -66,6 +67,25 @@ def test_revision():
     for _ in range(30):
         last = world.put()
     TAP.equal(world.wait_compacted(last - 10, 30), last - 10, 'and goes on after a crash of all')
+    world.stop()
+
+
+def test_killed():
+    """Dead before it has asked, and after: the next one compacts as far."""
+    names = ['compactor-before-compact', 'compactor-proposed']
+    points = faults.Points([(name, 'kill') for name in names])
+    world = World('--auto-compaction-mode=revision', '--auto-compaction-retention=10',
+                  '--auto-compaction-interval=200ms', env=points.env())
+    for name in names:
+        killed = claviger.auxiliary(world.server, 'compactor')
+        armed = points.arm(name, 'kill')
+        for _ in range(30):
+            last = world.put()
+        TAP.ok(faults.wait_for(lambda: not os.path.exists(armed), 10 * claviger.SLOW), 'it dies at %s' % name)
+        TAP.equal(world.wait_compacted(last - 10, 15), last - 10, 'and the next one compacts as far')
+        # what the first had asked for may have been compacted without another
+        TAP.ok(faults.wait_for(lambda: claviger.auxiliary(world.server, 'compactor') not in (None, killed),
+                               15 * claviger.SLOW), 'as another process')
     world.stop()
 
 
@@ -118,6 +138,7 @@ def test_off():
 
 def main():
     test_revision()
+    test_killed()
     test_periodic()
     test_off()
     TAP.done()

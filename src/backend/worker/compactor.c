@@ -17,6 +17,7 @@
 #include "utils/elog.h"
 #include "utils/errcodes.h"
 #include "utils/guc.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "storage/snap/store.h"
@@ -76,8 +77,10 @@ propose(int64_t revision)
 		.compact_revision = revision,
 	};
 
+	(void) INJECTION_POINT("compactor-before-compact");
 	if (auxiliary_propose(&op, on_compacted, NULL))
 		proposed = revision;
+	(void) INJECTION_POINT("compactor-proposed");
 }
 
 static void
