@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""The nth allocation, write, sync or send of a fixed scenario fails, for many
+"""The nth allocation, write, sync or send of a fixed scenario (keys, users, leases,
+watches, over gRPC and the JSON gateway) fails, for many
 n: each request ends with an answer or an error, what must be refused never
 succeeds, what was acknowledged is there afterwards, nothing hangs, and no slot
 or descriptor is lost.
@@ -7,6 +8,7 @@ or descriptor is lost.
 SWEEP: how many n of each sweep in a running server (default 30, spread
 evenly; a tenth of it in sweeps over starts), or "all".
 SWEEP_ONLY: names of sweeps, with commas between them."""
+import http.client
 import os
 import re
 import signal
@@ -16,7 +18,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
 import faults
-from faults import E, KV, auth, children, claviger, error_of, get, grpc, put, raft_worker, wait_for
+from faults import A, E, KV, auth, children, claviger, error_of, get, grpc, put, raft_worker, wait_for
+from jsonclient import JsonClient
+from leasework import LE
+import watching
 
 TAP = claviger.Tap()
 SWEEP = os.environ.get('SWEEP', '30')
@@ -76,6 +81,7 @@ class Sweep:
         self.server = claviger.Server(args=ARGS, env=self.control.env()).start()
         faults.set_up_auth(self.server)
         self.acknowledged = []
+        self.gone = []          # keys whose lease was revoked
         self.users = {'root', 'alice'}
         self.doubtful = set()
         self.turn = 0
@@ -92,6 +98,10 @@ class Sweep:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 self.problems.append('%s hung' % name)
             return None
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, TimeoutError):
+                self.problems.append('%s hung' % name)
+            return None         # the gateway's connection was cut off
         if want is not None:
             self.problems.append('%s was allowed' % name)
         return answer
@@ -113,6 +123,9 @@ class Sweep:
             request_put=E.PutRequest(key=b's/%d/t' % n, value=b'z'))]), E.TxnResponse, t))
         if txn:
             self.acknowledged.append((b's/%d/t' % n, txn.header.revision))
+        self.leases(root, alice, t)
+        self.gateway(root, alice, t)
+        self.watches(root, alice, self.acknowledged[-1][1] if self.acknowledged else 1)
         self.call('put without a token', lambda: put(nobody, b'a', b'x', t), DENIED)
         self.call('put beyond the rights', lambda: put(alice, b'b', b'x', t), DENIED)
         self.call('range beyond the rights', lambda: get(alice, b'\0', t, range_end=b'\0'), DENIED)
@@ -128,6 +141,64 @@ class Sweep:
             revision=max([1] + [r for _, r in self.acknowledged[-1:]])), E.CompactionResponse, t))
         for client in (root, alice, nobody):
             client.close()
+
+    def leases(self, root, alice, t):
+        key = b's/%d/l' % self.turn
+        lease = self.call('lease grant', lambda: root.call(LE + 'LeaseGrant', E.LeaseGrantRequest(TTL=100),
+                                                           E.LeaseGrantResponse, t))
+        if lease is None:
+            return
+        hangs = self.call('put with a lease', lambda: root.call(KV + 'Put', E.PutRequest(
+            key=key, value=b'l', lease=lease.ID), E.PutResponse, t))
+        renewed = self.call('keepalive', lambda: root.stream(LE + 'LeaseKeepAlive', E.LeaseKeepAliveRequest(ID=lease.ID),
+                                                             E.LeaseKeepAliveResponse, t))
+        if renewed and renewed[0].TTL != 100:
+            self.problems.append('a lease of 100 s was renewed with %d' % renewed[0].TTL)
+        rest = self.call('time to live', lambda: root.call(LE + 'LeaseTimeToLive', E.LeaseTimeToLiveRequest(
+            ID=lease.ID, keys=True), E.LeaseTimeToLiveResponse, t))
+        if rest and hangs and list(rest.keys) != [key]:
+            self.problems.append('%r hang on the lease' % list(rest.keys))
+        revoke = lambda client: client.call(LE + 'LeaseRevoke', E.LeaseRevokeRequest(ID=lease.ID),
+                                            E.LeaseRevokeResponse, t)
+        if hangs:
+            self.call('revoke beyond the rights', lambda: revoke(alice), DENIED)
+        if self.call('revoke', lambda: revoke(root)):
+            self.gone.append(key)
+
+    def gateway(self, root, alice, t):
+        json_root, json_alice = [JsonClient(self.server, token=c.token) for c in (root, alice)]
+        key = b's/%d/j' % self.turn
+        revision = self.call('put in JSON', lambda: put(json_root, key, b'j', t))
+        if revision:
+            self.acknowledged.append((key, revision))
+        self.call('range in JSON', lambda: get(json_root, b's/', t, range_end=b's0', limit=10))
+        self.call('put in JSON beyond the rights', lambda: put(json_alice, b'b', b'x', t), DENIED)
+        self.call('range in JSON beyond the rights', lambda: get(json_alice, b'\0', t, range_end=b'\0'), DENIED)
+        for client in (json_root, json_alice):
+            client.close()
+
+    def watches(self, root, alice, revision):
+        """One that has something to tell, and one beyond the rights."""
+        for client, may in ((root, True), (alice, False)):
+            stream = watching.Stream(client)
+            stream.send(create_request=E.WatchCreateRequest(key=b's/', range_end=b's0', start_revision=revision))
+            answers = []
+            end = time.time() + HANG_SECONDS
+            while time.time() < end and not any(a.events or a.canceled for a in answers):
+                answer = stream.get(0.01)
+                if answer is not None:
+                    answers.append(answer)
+                elif stream.is_over.is_set() and stream.answers.empty():
+                    break
+            else:
+                if time.time() >= end:
+                    self.problems.append('watch hung')
+            told = [e for a in answers for e in a.events]
+            if told and not may:
+                self.problems.append('a watch beyond the rights was told %r' % told[0].kv.key)
+            if told and told[0].kv.mod_revision < revision:
+                self.problems.append('a watch from %d was told of %d' % (revision, told[0].kv.mod_revision))
+            stream.close()
 
     # ---- what holds afterwards ----
 
@@ -175,6 +246,9 @@ class Sweep:
             mine = [m for m in missing if m[0].startswith(b's/%d/' % self.turn)]
         if mine:
             self.problems.append('acknowledged and not there: %r' % mine[:3])
+        back = [key for key in (self.gone if whole else self.gone[-1:]) if key in found]
+        if back:
+            self.problems.append('on a revoked lease and there: %r' % back[:3])
         if (users ^ self.users) - self.doubtful:
             self.problems.append('users: %r' % sorted((users ^ self.users) - self.doubtful)[:3])
         self.users |= users & self.doubtful
