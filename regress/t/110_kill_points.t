@@ -51,7 +51,7 @@ INITIALISING = '''init-begin init-announced init-dirs-made init-records-written 
     vote-before-sync vote-after-store init-before-marker init-file-opened init-file-opened@2 init-before-rename
     init-after-marker'''.split()
 
-ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--raft-log-segment-bytes=1048576',
+ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--worker-restart-pause=0', '--raft-log-segment-bytes=1048576',
         '--snapshot-catchup-entries=20', '--checkpoint-interval=150ms', '--lease-checkpoint-interval=1000']
 
 

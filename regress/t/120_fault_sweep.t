@@ -27,7 +27,7 @@ TAP = claviger.Tap()
 SWEEP = os.environ.get('SWEEP', '30')
 ONLY = os.environ.get('SWEEP_ONLY', '').split(',') if os.environ.get('SWEEP_ONLY') else []
 SHIM = os.path.join(claviger.BUILDDIR, 'fault', 'failnth.so')
-ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--raft-log-segment-bytes=1048576',
+ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--worker-restart-pause=0', '--raft-log-segment-bytes=1048576',
         '--checkpoint-interval=100ms', '--snapshot-catchup-entries=20', '--max-connections=12']
 # kind, errno and how many calls fail.  (Berkeley DB tries a failed write once more, in another way.)
 KINDS = {'allocation': (1, 12, 1), 'write': (2, 28, 1), 'half write': (2, 28, 1), 'writes from here on': (2, 28, 1 << 30),

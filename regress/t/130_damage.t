@@ -15,7 +15,7 @@ import faults
 from faults import E, KV, auth, claviger, error_of, get, grpc, log_since, put, wait_for
 
 TAP = claviger.Tap()
-ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--raft-log-segment-bytes=1048576']
+ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--worker-restart-pause=0', '--raft-log-segment-bytes=1048576']
 
 
 def start_refused(server, name, *patterns):

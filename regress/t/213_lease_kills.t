@@ -21,7 +21,7 @@ POINTS = {
     'lessor': ['lessor-before-revoke', 'lessor-proposed', 'lessor-checkpointed', 'auxiliary-attached', 'auxiliary-loop'],
 }
 ROUNDS = [(who, point) for who in POINTS for point in POINTS[who]]
-ARGS = ['--lease-checkpoint-interval=1000', '--checkpoint-interval=200ms']
+ARGS = ['--worker-restart-pause=0', '--lease-checkpoint-interval=1000', '--checkpoint-interval=200ms']
 
 
 def strike(server, points, who, point):

@@ -20,7 +20,9 @@
  * away again.  The raft worker's death stops all backends, because the memory
  * that they read has lost its writer; everything starts over from disk, in
  * fresh memory.  A worker that dies before it was ready once is not started
- * again: the same would happen, and the log says what.
+ * again: the same would happen, and the log says what.  One that dies soon
+ * after it was ready is started again after a pause that grows (restartpause.c):
+ * a full disk would else keep the machine busy with starts.
  *
  * Signals: SIGTERM finishes running requests (smart), SIGINT cuts them
  * (fast), SIGQUIT leaves at once without a checkpoint (immediate; the log is
@@ -56,6 +58,7 @@
 #include "postmaster/memlimit.h"
 #include "postmaster/pidfile.h"
 #include "postmaster/postmaster.h"
+#include "postmaster/restartpause.h"
 #include "raft/worker.h"
 #include "storage/ipc/control.h"
 #include "storage/ipc/ring.h"
@@ -94,6 +97,8 @@ static int	death_pipe[2] = {-1, -1};
 static sigset_t handled_signals;
 static int64_t accept_paused_until;
 static int64_t auxiliaries_until;	/* in PM_STOPPING_AUXILIARIES */
+static RestartPause worker_pause;
+static int64_t restart_due_ms;	/* in PM_CRASHED: not before */
 static PidFile pidfile;
 
 static void prepare_data_dir(void);
@@ -117,7 +122,9 @@ static void on_worker_exit(int status);
 static void on_client_exit(const Child *child, int status);
 static void begin_stop(int signo);
 static void go_on_stopping(void);
-static void restart_if_empty(void);
+static void begin_restart(void);
+static bool children_are_gone(void);
+static void restart_if_due(void);
 static void reload(void);
 static void publish_pidfile(const char *state_name);
 
@@ -390,6 +397,8 @@ run_loop(void)
 			auxproc_start_due();
 		if (state == PM_STOPPING_AUXILIARIES)
 			go_on_stopping();
+		if (state == PM_CRASHED)
+			restart_if_due();
 	}
 }
 
@@ -404,6 +413,13 @@ wait_timeout_ms(void)
 		return auxproc_next_start_ms();
 	if (state == PM_STOPPING_AUXILIARIES)
 		return AUXILIARY_STOP_MS / 10;
+	/* while there are children, their ends wake us */
+	if (state == PM_CRASHED && children_are_gone())
+	{
+		int64_t		left = restart_due_ms - clock_monotonic_ms();
+
+		return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int) left;
+	}
 	return -1;
 }
 
@@ -434,6 +450,7 @@ check_worker_ready(void)
 	if (!atomic_load(&store_raft_status()->is_ready))
 		return;
 	worker_was_ready = true;
+	restartpause_ready(&worker_pause, clock_monotonic_ms());
 	(void) INJECTION_POINT("postmaster-worker-ready");
 	set_state(PM_RUNNING);
 	auxproc_start_due();
@@ -590,8 +607,6 @@ on_child_exits(void)
 			on_client_exit(&child, status);
 	}
 	go_on_stopping();
-	if (state == PM_CRASHED)
-		restart_if_empty();
 }
 
 static void
@@ -616,13 +631,29 @@ on_worker_exit(int status)
 		set_state(PM_ENDED);
 		return;
 	}
-	elog_warning("stopping all backends to start over from disk");
+	begin_restart();
+}
+
+/* The loop goes on with it when all children are gone and the pause is over. */
+static void
+begin_restart(void)
+{
+	int64_t		now_ms = clock_monotonic_ms();
+	int64_t		pause_ms = restartpause_died(&worker_pause, now_ms,
+											 guc_worker_restart_pause);
+
+	if (pause_ms > 0)
+		elog_warning("stopping all backends to start over from disk in %" PRId64
+					 " ms: the raft worker has ended soon after a start",
+					 pause_ms);
+	else
+		elog_warning("stopping all backends to start over from disk");
+	restart_due_ms = now_ms + pause_ms;
 	set_state(PM_CRASHED);
 	/* whoever waits for "ready" waits for the new worker */
 	publish_pidfile("starting");
 	children_signal_clients(SIGQUIT);
 	auxproc_signal_all(SIGQUIT);
-	restart_if_empty();
 }
 
 static void
@@ -636,12 +667,18 @@ on_client_exit(const Child *child, int status)
 	(void) INJECTION_POINT("postmaster-slot-reaped");
 }
 
-static void
-restart_if_empty(void)
+static bool
+children_are_gone(void)
 {
-	if (children_count_clients() > 0 ||
-		children_count(CHILD_AUXILIARY) > 0 ||
-		children_count(CHILD_RAFT_WORKER) > 0)
+	return children_count_clients() == 0 &&
+		children_count(CHILD_AUXILIARY) == 0 &&
+		children_count(CHILD_RAFT_WORKER) == 0;
+}
+
+static void
+restart_if_due(void)
+{
+	if (!children_are_gone() || clock_monotonic_ms() < restart_due_ms)
 		return;
 	ring_close_fds();
 	control_destroy();
@@ -665,6 +702,19 @@ begin_stop(int signo)
 		auxproc_signal_all(SIGQUIT);
 		children_signal_worker(SIGQUIT);
 		close(death_pipe[1]);
+		while (waitpid(-1, NULL, 0) > 0)
+			continue;
+		exit_status = 0;
+		set_state(PM_ENDED);
+		return;
+	}
+	/* there is no worker that could take a checkpoint, and nobody to serve */
+	if (state == PM_CRASHED)
+	{
+		elog_warning("stopped while starting over: the log will be replayed at "
+					 "next start");
+		children_signal_clients(SIGKILL);
+		auxproc_signal_all(SIGKILL);
 		while (waitpid(-1, NULL, 0) > 0)
 			continue;
 		exit_status = 0;

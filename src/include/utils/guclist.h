@@ -71,6 +71,7 @@ GUC_INT(raft_log_segment_bytes, 16777216, 1048576, 1073741824, "bytes", GUC_STAR
 GUC_INT(checkpoint_bytes, 67108864, 1048576, INT64_MAX, "bytes", GUC_START, "Bytes written to the tables after which they are checkpointed.")
 GUC_INT(checkpoint_interval, 30000, 100, 3600000, "ms", GUC_START, "Longest time between checkpoints.")
 GUC_INT(lease_checkpoint_interval, 300000, 1000, 86400000, "ms", GUC_RELOAD, "Time without a keepalive after which the rest of a lease is noted in the log.")
+GUC_INT(worker_restart_pause, 5000, 0, 60000, "ms", GUC_RELOAD, "Longest pause before a raft worker that ends again and again is started anew.")
 GUC_INT(persist_queue_bytes, 67108864, 1048576, INT64_MAX, "bytes", GUC_START, "Bytes that may wait to be written to the tables.")
 GUC_INT(snapshot_catchup_entries, 5000, 0, 100000000, "", GUC_START, "Log entries kept behind a checkpoint for slow members.")
 
