@@ -2,6 +2,7 @@
 """Automatic compaction in both modes; physical compaction; the compactor's
 death."""
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,11 +137,46 @@ def test_off():
     world.stop()
 
 
+def test_stop():
+    """An order to stop while the tables are far behind: what they have not got
+    in a few seconds is left to the log, and the removal to the next start."""
+    # 2048 changes each time
+    world = World(env={'CLAVIGER_INJECT': 'persist-in-transaction=sleep:400'})
+    for n in range(400):
+        last = world.client.call(KV + 'Txn', E.TxnRequest(success=[E.RequestOp(request_put=E.PutRequest(
+            key=b'k%d' % i, value=b'%d' % n)) for i in range(128)]), E.TxnResponse).header.revision
+    world.client.call(KV + 'Compact', E.CompactionRequest(revision=last, physical=True), E.CompactionResponse)
+    begin = time.time()
+    world.client.close()
+    TAP.equal(world.server.stop(seconds=60), 0, 'stops in order right after a large compaction')
+    took = time.time() - begin
+    TAP.ok(took < 8 * claviger.SLOW, 'in a few seconds', took)
+    log = open(world.server.log).read()
+    TAP.ok('are left to the next start' in log, 'and says what it has left', log[-1000:])
+
+    del world.server.env['CLAVIGER_INJECT']
+    for turn in ('the next start', 'another, after an orderly stop'):
+        position = os.path.getsize(world.server.log)
+        world.server.start()
+        world.client = claviger.Client(world.server)
+        answer = world.client.call(KV + 'Range', E.RangeRequest(key=b'k', range_end=b'l'), E.RangeResponse)
+        TAP.equal((answer.header.revision, {kv.value for kv in answer.kvs}, len(answer.kvs), world.compacted()),
+                  (last, {b'399'}, 128, last), '%s has all keys, and history up to where it was compacted' % turn)
+        status = lambda: world.client.call(MA + 'Status', E.StatusRequest(), E.StatusResponse)
+        TAP.ok(claviger.wait_until(lambda: status().dbSizeInUse < 40000), 'and removes the rest', status().dbSizeInUse)
+        # so that the tables have it too
+        world.client.call(MA + 'Defragment', E.DefragmentRequest(), E.DefragmentResponse)
+        world.stop()
+    loaded = re.findall(r'tables loaded in \d+ ms: (\d+) versions', faults.log_since(world.server, position))
+    TAP.equal(loaded, ['128'], 'whose tables have nothing else then')
+
+
 def main():
     test_revision()
     test_killed()
     test_periodic()
     test_off()
+    test_stop()
     TAP.done()
 
 

@@ -23,6 +23,11 @@
  * The index given to on_durable is the one whose transaction was committed
  * before the checkpoint began; the same thread does both, one after the other.
  *
+ * A stop does not wait for long either: what is still queued after
+ * STOP_WRITE_MS is left out, as a crash would leave it out, and the log that is
+ * kept has it for the next start.  Removals of compacted versions, which are in
+ * no log entry, are found again by the pass that each start makes.
+ *
  * Errors of the tables are PANIC: apply has already published what cannot be
  * written here, so the tables would fall behind the log for good, and a later
  * checkpoint would let go of log that they never saw.
@@ -49,6 +54,8 @@
 /* so long, or until there is so much, changes gather for a transaction */
 #define LINGER_MS 10
 #define LINGER_BYTES (256 * 1024)
+/* so long a stop writes what is queued */
+#define STOP_WRITE_MS 3000
 /* a buffer up to this size is used again */
 #define BATCH_KEEP_BYTES (1024 * 1024)
 
@@ -90,6 +97,7 @@ typedef struct Persist
 	bool		is_full;		/* apply waits for room */
 	Batch	   *spare;			/* an empty one to use again, or NULL */
 	bool		is_stopping;
+	int64_t		stop_until_ms;	/* then the rest of the queue is left out */
 	uint64_t	defragment_wanted;	/* the last ticket given */
 
 	/* persist thread only */
@@ -114,6 +122,7 @@ static uint64_t batch_bytes(const Batch *batch);
 static void add_change(uint8_t what, int table, Bytes key, Bytes value);
 static void *persist_main(void *arg);
 static bool take_batches(Batch **batches);
+static void leave_rest(void);
 static void linger(void);
 static void write_batches(Batch *first);
 static bool defragment_is_due(void);
@@ -286,9 +295,11 @@ persist_stop(void)
 	{
 		pthread_mutex_lock(&persist.lock);
 		persist.is_stopping = true;
+		persist.stop_until_ms = clock_monotonic_ms() + STOP_WRITE_MS;
 		pthread_cond_signal(&persist.has_work);
 		pthread_mutex_unlock(&persist.lock);
 		pthread_join(persist.thread, NULL);
+		leave_rest();
 	}
 	persist.options.ops->close(persist.env);
 	batch_destroy(persist.filling);
@@ -298,6 +309,26 @@ persist_stop(void)
 	pthread_cond_destroy(&persist.has_room);
 	pthread_mutex_destroy(&persist.lock);
 	persist = (Persist) {.env = NULL};
+}
+
+/* The thread has ended. */
+static void
+leave_rest(void)
+{
+	uint64_t	n = 0;
+
+	while (persist.head != NULL)
+	{
+		Batch	   *batch = persist.head;
+
+		persist.head = batch->next;
+		n += batch->nchanges;
+		batch_destroy(batch);
+	}
+	persist.tail = NULL;
+	if (n > 0)
+		elog_info("%" PRIu64 " changes of the tables are left to the next start",
+				  n);
 }
 
 uint64_t
@@ -423,7 +454,8 @@ persist_main(void *arg)
 
 /*
  * Wait for batches and give those for one transaction as a list; NULL when a
- * checkpoint is due by time instead.  False when stopping and nothing is left.
+ * checkpoint is due by time instead.  False when stopping and nothing is left,
+ * or no time.
  */
 static bool
 take_batches(Batch **batches)
@@ -449,6 +481,12 @@ take_batches(Batch **batches)
 											 &until) == ETIMEDOUT;
 	}
 	linger();
+	if (persist.is_stopping && clock_monotonic_ms() >= persist.stop_until_ms)
+	{
+		pthread_mutex_unlock(&persist.lock);
+		*batches = NULL;
+		return false;
+	}
 	*batches = last = persist.head;
 	go_on = last != NULL || !persist.is_stopping;
 	if (last != NULL)

@@ -94,8 +94,9 @@ extern void persist_configuration(Bytes encoded, uint64_t index);
 extern uint64_t persist_defragment(void);
 
 /*
- * Stop: write what was submitted, checkpoint (on_durable is called), close.
- * The apply thread has ended.
+ * Stop: write what was submitted, as far as that takes a few seconds, checkpoint
+ * (on_durable is called), close.  What is left out is in the log behind the
+ * durable index.  The apply thread has ended.
  */
 extern void persist_stop(void);
 /* files of the environment on disk; any thread, between open and stop */
