@@ -291,6 +291,74 @@ def metrics():
     TAP.equal(server.stop(), 0, 'stops in order')
 
 
+# what etcd's own dashboard and alert rules ask for, and those of others most often
+DASHBOARD = '''
+    etcd_server_has_leader etcd_server_is_leader etcd_server_leader_changes_seen_total
+    etcd_server_proposals_failed_total etcd_server_proposals_pending etcd_server_proposals_committed_total
+    etcd_server_proposals_applied_total etcd_server_quota_backend_bytes
+    etcd_mvcc_db_total_size_in_bytes etcd_mvcc_db_total_size_in_use_in_bytes
+    etcd_mvcc_put_total etcd_mvcc_delete_total etcd_mvcc_txn_total etcd_mvcc_range_total
+    etcd_debugging_mvcc_keys_total etcd_debugging_mvcc_watcher_total etcd_debugging_mvcc_watch_stream_total
+    etcd_debugging_mvcc_events_total etcd_debugging_mvcc_total_put_size_in_bytes
+    etcd_debugging_mvcc_current_revision etcd_debugging_mvcc_compact_revision
+    etcd_debugging_lease_granted_total etcd_debugging_lease_revoked_total etcd_debugging_lease_renewed_total
+    etcd_debugging_server_lease_expired_total
+    etcd_disk_wal_fsync_duration_seconds_bucket etcd_disk_backend_commit_duration_seconds_bucket
+    etcd_network_client_grpc_received_bytes_total etcd_network_client_grpc_sent_bytes_total
+    grpc_server_started_total grpc_server_handled_total
+    process_resident_memory_bytes process_cpu_seconds_total process_open_fds process_max_fds os_fd_used os_fd_limit
+    '''.split()
+
+
+def dashboards():
+    server = claviger.Server().start()
+    read = lambda: promcheck.check(ask(server, 'GET', '/metrics')[2].decode())[1]
+    samples = read()
+    TAP.equal([name for name in DASHBOARD if not any(name == n for n, _ in samples)], [],
+              'what dashboards of etcd ask for is there')
+    watch = (('grpc_method', 'Watch'), ('grpc_service', 'etcdserverpb.Watch'), ('grpc_type', 'bidi_stream'))
+    streams = lambda s: (s[('grpc_server_started_total', watch)] -
+                         s[('grpc_server_handled_total', (('grpc_code', 'OK'),) + watch)])
+    TAP.equal(streams(samples), 0, 'active streams are a difference that is there from the beginning')
+    put = lambda key: {'request_put': {'key': b64(key), 'value': b64('12345')}}
+    delete = lambda key: {'request_delete_range': {'key': b64(key)}}
+    get = lambda key: {'request_range': {'key': b64(key)}}
+    post(server, '/v3/kv/put', {'key': b64('a'), 'value': b64('123')})
+    post(server, '/v3/kv/put', {'key': b64('a'), 'ignore_value': True})
+    post(server, '/v3/kv/txn', {'success': [put('b'), put('c'), get('b'), delete('none'),
+                                            {'request_txn': {'success': [put('d'), get('d')]}}],
+                                'failure': [put('x'), put('y')]})
+    post(server, '/v3/kv/txn', {'success': [get('a'), get('b')], 'failure': [get('c')]})
+    post(server, '/v3/kv/txn', {'success': [put('e'), {'request_put': {'key': b64('f'), 'lease': 99}}]})
+    post(server, '/v3/kv/range', {'key': b64('a')})
+    post(server, '/v3/kv/deleterange', {'key': b64('b'), 'range_end': b64('d')})
+    post(server, '/v3/kv/deleterange', {'key': b64('b')})
+    read_one = lambda name: read()[(name, ())]
+    TAP.equal([read_one('etcd_mvcc_%s_total' % name) for name in ('put', 'delete', 'range', 'txn')], [5, 3, 5, 2],
+              'puts, deletes and ranges of transactions count, of the branch that runs, and of none that fails')
+    TAP.equal(read_one('etcd_debugging_mvcc_total_put_size_in_bytes'), 4 + 4 + 3 * 6, 'bytes that were put')
+    TAP.equal(read_one('etcd_debugging_mvcc_keys_total'), 2, 'keys that are there: a and d')
+    TAP.equal(read_one('claviger_store_keys'), 4, 'deleted ones are in the index until they are compacted')
+    stream = socket.create_connection(('127.0.0.1', server.port))
+    stream.sendall(b'POST /v3/watch HTTP/1.1\r\nHost: h\r\nContent-Length: 33\r\n\r\n{"create_request":{"key":"YQ=="}}')
+    stream.recv(100)
+    TAP.equal((read_one('etcd_debugging_mvcc_watch_stream_total'), read_one('etcd_debugging_mvcc_watcher_total'),
+               streams(read())), (1, 1, 1), 'a stream with a watch')
+    stream.close()
+    TAP.ok(wait_until(lambda: read_one('etcd_debugging_mvcc_watch_stream_total') == 0), 'that has ended')
+    post(server, '/v3/lease/grant', {'TTL': 1, 'ID': 5})
+    TAP.ok(wait_until(lambda: read_one('etcd_debugging_server_lease_expired_total') == 1), 'a lease that has run out')
+    worker = claviger.children(server)[0]
+    os.kill(worker, signal.SIGSTOP)
+    TAP.equal(post(server, '/v3/kv/put', {'key': b64('a')}, {'Grpc-Timeout': '500m'})[0], 504, 'a put that nobody takes')
+    os.kill(worker, signal.SIGCONT)
+    TAP.equal(read_one('etcd_server_proposals_failed_total'), 1, 'is a proposal that has failed')
+    server.stop()
+    server.start()
+    TAP.equal(read_one('etcd_debugging_mvcc_keys_total'), 2, 'as many keys after a restart')
+    TAP.equal(server.stop(), 0, 'stops in order')
+
+
 def cors_and_host():
     server = claviger.Server(args=['--cors', 'http://a.example,http://b.example', '--host-whitelist', 'localhost,::1',
                                    '--enable-grpc-gateway=false']).start()
@@ -358,6 +426,7 @@ def main():
     health_is_real(server)
     TAP.equal(server.stop(), 0, 'stops in order')
     metrics()
+    dashboards()
     cors_and_host()
     metrics_listener()
     tls_and_stop()

@@ -849,7 +849,8 @@ mvcc_range(const StoreVersion *v, const RangeOp *op, int64_t deadline_ms,
 
 ErrCode
 mvcc_txn_readonly(const StoreVersion *v, const TxnOp *txn,
-				  int64_t deadline_ms, MemContext *scratch, Buf *out)
+				  int64_t deadline_ms, MemContext *scratch, Buf *out,
+				  MvccCounts *counts)
 {
 	world.ntxns++;
 	pbwire_put_uint(out, 2, 1);

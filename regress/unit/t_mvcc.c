@@ -62,6 +62,7 @@ static struct
 	int64_t		revision;
 	int64_t		compacted;		/* -1: never */
 	size_t		announced;		/* events that on_version told of */
+	MvccCounts	counts;			/* of the step */
 } model;
 
 static MemContext *scratch;
@@ -351,6 +352,7 @@ model_put(const PutOp *op, uint32_t *sub, Buf *text)
 
 	if (had)
 		old = *found;
+	model.counts.puts++;
 	event = model_add(key, model.revision + 1, (*sub)++);
 	event->create = had ? old.create : event->mod;
 	event->version = had ? old.version + 1 : 1;
@@ -372,6 +374,7 @@ model_delete(const DeleteOp *op, uint32_t *sub, Buf *text)
 	Buf			prev;
 	int			deleted = 0;
 
+	model.counts.deletes++;
 	buf_init(&prev, model.mcx);
 	for (int k = 0; k < NKEYS; k++)
 	{
@@ -498,6 +501,7 @@ model_txn(const TxnOp *txn, uint32_t *sub, Buf *text)
 		switch (ops[i].kind)
 		{
 			case KVOP_RANGE:
+				model.counts.ranges++;
 				assert_int_equal(model_range(&ops[i].range, model.revision,
 											 model.compacted, INT64_MAX,
 											 &part), ERR_NONE);
@@ -802,6 +806,7 @@ step_write(void)
 	buf_init(&out, scratch);
 	buf_init(&got_text, scratch);
 	buf_init(&want_text, scratch);
+	model.counts = (MvccCounts) {0};
 	mvcc_write_begin(&w, store_draft(), &version_sink, scratch);
 	if (op.kind == KVOP_PUT)
 	{
@@ -840,6 +845,9 @@ step_write(void)
 		model.revision++;
 	assert_int_equal(store_draft()->kv_revision, model.revision);
 	assert_int_equal(model.announced, model.n);
+	assert_int_equal(w.counts.puts, model.counts.puts);
+	assert_int_equal(w.counts.deletes, model.counts.deletes);
+	assert_int_equal(w.counts.ranges, model.counts.ranges);
 	if (!wants_answer)
 		return;
 	if (op.kind == KVOP_PUT)
@@ -915,6 +923,7 @@ step_readonly_txn(void)
 	TxnOp		txn = random_txn(0, true);
 	uint32_t	sub = 0;
 	ErrCode		want = model_txn_check(&txn);
+	MvccCounts	counts = {0};
 	Buf			out;
 	Buf			got_text;
 	Buf			want_text;
@@ -925,14 +934,16 @@ step_readonly_txn(void)
 	assert_true(mvcc_txn_is_readonly(&txn));
 	assert_int_equal(mvcc_compares_hold(store_draft(), &txn),
 					 model_compares(&txn, model.revision));
-	assert_int_equal(mvcc_txn_readonly(store_draft(), &txn, 0, scratch, &out),
-					 want);
+	assert_int_equal(mvcc_txn_readonly(store_draft(), &txn, 0, scratch, &out,
+									   &counts), want);
 	if (want != ERR_NONE)
 	{
 		assert_int_equal(out.len, 0);
 		return;
 	}
+	model.counts.ranges = 0;
 	model_txn(&txn, &sub, &want_text);
+	assert_int_equal(counts.ranges, model.counts.ranges);
 	decode_txn(&out, &got_text);
 	assert_same_text(&got_text, &want_text);
 }
@@ -1065,6 +1076,18 @@ check_leases(const StoreVersion *v)
 	}
 }
 
+static void
+check_live_keys(const StoreVersion *v)
+{
+	uint64_t	n = 0;
+	CowCursor	cursor;
+
+	for (const CowItem *item = cowtree_seek(&v->keys, &cursor, BYTES_EMPTY);
+		 item != NULL; item = cowtree_next(&cursor))
+		n += !kvversion_is_tombstone((const KvVersion *) item);
+	assert_int_equal(v->live_keys, n);
+}
+
 /* the last version that a reader holds, for a while */
 static void
 move_pin(const StoreVersion **pinned)
@@ -1137,6 +1160,7 @@ run_model(uint64_t seed, int nsteps)
 		if (what == 41)
 			check_log(store_draft());
 		check_leases(store_draft());
+		check_live_keys(store_draft());
 		if (pinned != NULL)
 			check_leases(pinned);
 		if (what < 40)
@@ -1422,6 +1446,7 @@ test_deadline(void **state)
 	CompareOp	compare = {.range = op.range, .result = COMPARE_GREATER,
 		.target = COMPARE_MOD};
 	KvOp		range = {.kind = KVOP_RANGE, .range = op};
+	MvccCounts	counts = {0};
 	char		key[16];
 	Buf			out;
 
@@ -1441,13 +1466,13 @@ test_deadline(void **state)
 	txn.success = &range;
 	assert_int_equal(mvcc_txn_readonly(store_draft(), &txn,
 									   clock_monotonic_ms() - 1, scratch,
-									   &out), ERR_SNAPSHOT_TOO_OLD);
+									   &out, &counts), ERR_SNAPSHOT_TOO_OLD);
 	assert_int_equal(out.len, 0);
 	/* compares as well */
 	txn = (TxnOp) {.ncompares = 1, .compares = &compare};
 	assert_int_equal(mvcc_txn_readonly(store_draft(), &txn,
 									   clock_monotonic_ms() - 1, scratch,
-									   &out), ERR_SNAPSHOT_TOO_OLD);
+									   &out, &counts), ERR_SNAPSHOT_TOO_OLD);
 	assert_int_equal(out.len, 0);
 	assert_int_equal(mvcc_range(store_draft(), &op,
 								clock_monotonic_ms() + 60000, scratch, &out),

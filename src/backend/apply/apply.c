@@ -89,7 +89,7 @@ static void apply_member_publish(ApplyState *apply, const Entry *entry);
 static void apply_alarm(ApplyState *apply, const Entry *entry);
 static void raise_alarm(ApplyState *apply, uint64_t member_id, uint32_t type);
 static void result_set_body(ApplyResult *result, const Buf *fields);
-static void count_kv(LogOpKind kind);
+static void count_kv(LogOpKind kind, const MvccCounts *counts);
 
 static void persist_version(void *arg, const KvVersion *kv);
 static void persist_version_removed(void *arg, const KvVersion *kv);
@@ -320,7 +320,7 @@ apply_kv(ApplyState *apply, Entry *entry)
 	}
 	mvcc_write_end(&w);
 	if (error == ERR_NONE)
-		count_kv(op->kind);
+		count_kv(op->kind, &w.counts);
 	return error;
 }
 
@@ -487,13 +487,18 @@ result_set_body(ApplyResult *result, const Buf *fields)
 }
 
 static void
-count_kv(LogOpKind kind)
+count_kv(LogOpKind kind, const MvccCounts *counts)
 {
-	if (kind == LOGOP_PUT)
-		counter_add(COUNTER_PUTS, 1);
-	else if (kind == LOGOP_DELETE)
-		counter_add(COUNTER_DELETES, 1);
-	else
+	if (counts->puts > 0)
+	{
+		counter_add(COUNTER_PUTS, counts->puts);
+		counter_add(COUNTER_PUT_BYTES, counts->put_bytes);
+	}
+	if (counts->deletes > 0)
+		counter_add(COUNTER_DELETES, counts->deletes);
+	if (counts->ranges > 0)
+		counter_add(COUNTER_RANGES, counts->ranges);
+	if (kind == LOGOP_TXN)
 		counter_add(COUNTER_TXNS, 1);
 }
 

@@ -157,9 +157,13 @@ static ErrCode
 txn_answer(Request *req, const StoreVersion *v)
 {
 	const KvOp *op = req->handler_state;
+	MvccCounts	counts = {0};
+	ErrCode		error = mvcc_txn_readonly(v, &op->txn, answer_deadline_ms(req),
+										  req->mcx, &req->body, &counts);
 
-	return mvcc_txn_readonly(v, &op->txn, answer_deadline_ms(req), req->mcx,
-							 &req->body);
+	counter_add(COUNTER_TXNS, 1);
+	counter_add(COUNTER_RANGES, counts.ranges);
+	return error;
 }
 
 /* The operation that is checked is the one that is executed. */

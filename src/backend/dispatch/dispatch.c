@@ -114,7 +114,7 @@ request_create(MemContext *parent, const RpcInfo *rpc, const RequestOps *ops,
 void
 request_destroy(Request *req)
 {
-	pending_forget(req);
+	pending_give_up(req);
 	timer_forget(req);
 	stream_unguard(req);
 	mcx_destroy(req->mcx);
@@ -215,7 +215,7 @@ dispatch_expire(int64_t now_ms)
 		bool		is_clients = req->deadline_ms > 0 &&
 			req->deadline_ms <= now_ms;
 
-		pending_forget(req);
+		pending_give_up(req);
 		request_settle(req, give_up(req, is_clients ?
 									ERR_DEADLINE_EXCEEDED : ERR_TIMEOUT));
 	}
@@ -394,7 +394,7 @@ finish(Request *req)
 				   req->rpc->method);
 		request_fail(req, ERR_INTERNAL);
 	}
-	pending_forget(req);
+	pending_give_up(req);
 	timer_forget(req);
 	request_move(req, REQ_ANSWERED);
 	if (req->error != ERR_NONE)

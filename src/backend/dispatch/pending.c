@@ -17,6 +17,7 @@
 
 /* this layer and below */
 #include "dispatch/pending.h"
+#include "storage/ipc/control.h"
 
 #define NBUCKETS RING_MAX_OUTSTANDING	/* power of two */
 
@@ -51,6 +52,7 @@ pending_submit_ring(Request *req, SubmitKind kind, Bytes payload)
 		return ERR_TOO_MANY_REQUESTS;
 	last_ring_id = id;
 	req->ring_id = id;
+	req->ring_kind = kind;
 	req->next_in_bucket = *bucket;
 	*bucket = req;
 	enter(req);
@@ -105,6 +107,14 @@ pending_forget(Request *req)
 	if (req->next_pending != NULL)
 		req->next_pending->prev_pending = req->prev_pending;
 	npending--;
+}
+
+void
+pending_give_up(Request *req)
+{
+	if (req->ring_id != 0 && req->ring_kind == SUBMIT_LOGOP)
+		counter_add(COUNTER_PROPOSALS_FAILED, 1);
+	pending_forget(req);
 }
 
 Request *

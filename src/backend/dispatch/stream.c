@@ -232,7 +232,7 @@ stream_check_leader(int64_t now_ms)
 		Request    *req = first_guarded;
 
 		stream_unguard(req);
-		pending_forget(req);
+		pending_give_up(req);
 		request_settle(req, request_fail(req, ERR_NO_LEADER));
 	}
 }

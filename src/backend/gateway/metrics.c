@@ -58,6 +58,7 @@ GAUGE_GET(get_revision, s->v->kv_revision)
 GAUGE_GET(get_compacted, s->v->compacted_revision)
 GAUGE_GET(get_auth_revision, s->v->auth_revision)
 GAUGE_GET(get_keys, s->v->keys.nitems)
+GAUGE_GET(get_live_keys, s->v->live_keys)
 GAUGE_GET(get_auth_enabled, s->v->auth_enabled)
 GAUGE_GET(get_users, s->v->users.nitems)
 GAUGE_GET(get_roles, s->v->roles.nitems)
@@ -67,6 +68,19 @@ GAUGE_GET(get_streams, s->streams)
 GAUGE_GET(get_watches, s->watches)
 GAUGE_GET(get_watch_ranges, atomic_load(&s->status->watch_ranges))
 GAUGE_GET(get_max_connections, guc_max_connections)
+
+/* begun and not ended */
+static uint64_t
+get_watch_streams(const Sight *s)
+{
+	RpcStats	stats;
+	uint64_t	ended = 0;
+
+	rpcstats_get(RPC_WATCH_WATCH, &stats);
+	for (int code = 0; code < RPCSTATS_CODES; code++)
+		ended += stats.handled[code];
+	return stats.started > ended ? stats.started - ended : 0;
+}
 
 /* behind commit, proposals wait for their turn in apply */
 static uint64_t
@@ -90,6 +104,7 @@ static const Gauge gauges[] = {
 	{"etcd_debugging_mvcc_current_revision", "Revision of the store.", get_revision},
 	{"etcd_debugging_mvcc_compact_revision", "Revision of the last compaction.", get_compacted},
 	{"etcd_debugging_auth_revision", "Revision of users and roles.", get_auth_revision},
+	{"etcd_debugging_mvcc_keys_total", "Keys, without those that were deleted.", get_live_keys},
 	{"claviger_store_keys", "Keys in the index; deleted ones until they are compacted.", get_keys},
 	{"claviger_auth_enabled", "Whether authentication is on: 1 or 0.", get_auth_enabled},
 	{"claviger_users", "Users.", get_users},
@@ -97,6 +112,7 @@ static const Gauge gauges[] = {
 	{"claviger_leases", "Leases.", get_leases},
 	{"claviger_raft_term", "Term of the member.", get_term},
 	{"etcd_debugging_mvcc_watcher_total", "Watches.", get_watches},
+	{"etcd_debugging_mvcc_watch_stream_total", "Streams of watches.", get_watch_streams},
 	{"claviger_streams", "Requests and streams that are open.", get_streams},
 	{"claviger_watch_ranges", "Ranges of keys that connections watch.", get_watch_ranges},
 	{"claviger_max_connections", "Setting max_connections.", get_max_connections},
@@ -315,8 +331,11 @@ put_rpc_handled(Buf *out)
 		rpcstats_get(id, &stats);
 		for (int code = 0; code < RPCSTATS_CODES; code++)
 		{
-			/* a thousand lines of 0 would tell nothing */
-			if (stats.handled[code] == 0)
+			/*
+			 * A thousand lines of 0 would tell nothing; but a dashboard that
+			 * subtracts ended calls from begun ones needs one to begin with.
+			 */
+			if (stats.handled[code] == 0 && code != 0)
 				continue;
 			buf_printf(out, "grpc_server_handled_total{grpc_code=\"%s\","
 					   "grpc_method=\"%s\",grpc_service=\"%s\","

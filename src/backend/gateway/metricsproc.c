@@ -1,6 +1,6 @@
 /*
  * metricsproc.c
- *	  process_...: what the system says of the raft worker.
+ *	  process_..., os_fd_...: what the system says of the raft worker.
  *
  * Of all processes it is the one that holds the store, writes the log and
  * lives as long as the server; a backend is gone with its connection.  What
@@ -66,11 +66,17 @@ metrics_write_process(Buf *out)
 			   fields[STAT_RSS] * (uint64_t) sysconf(_SC_PAGESIZE));
 	nfds = count_fds(pid);
 	if (nfds >= 0)
+	{
 		put_number(out, "process_open_fds",
 				   "Open descriptors of the raft worker.", (uint64_t) nfds);
+		put_number(out, "os_fd_used", "The same.", (uint64_t) nfds);
+	}
 	if (max_fds(pid, &max))
+	{
 		put_number(out, "process_max_fds",
 				   "Descriptors that the raft worker may open.", max);
+		put_number(out, "os_fd_limit", "The same.", max);
+	}
 }
 
 static bool

@@ -55,6 +55,7 @@ typedef struct TxnRun
 {
 	const StoreVersion *v;		/* the draft when writing */
 	MvccWrite  *w;				/* NULL: read-only */
+	MvccCounts *counts;
 	ReadBudget	budget;
 	MemContext *scratch;
 	Buf		   *out;			/* NULL: no answer wanted */
@@ -106,7 +107,8 @@ ErrCode
 mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded, Buf *out)
 {
 	TxnRun		run = {
-		.v = w->draft, .w = w, .scratch = w->scratch, .out = out};
+		.v = w->draft, .w = w, .counts = &w->counts,
+	.scratch = w->scratch, .out = out};
 	ErrCode		error;
 
 	run.budget.max_steps = TXN_MAX_STEPS;
@@ -127,11 +129,12 @@ mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded, Buf *out)
 
 ErrCode
 mvcc_txn_readonly(const StoreVersion *v, const TxnOp *txn, int64_t deadline_ms,
-				  MemContext *scratch, Buf *out)
+				  MemContext *scratch, Buf *out, MvccCounts *counts)
 {
 	size_t		start = out->len;
 	TxnRun		run = {
-		.v = v, .scratch = scratch, .out = out, .out_start = start};
+		.v = v, .counts = counts, .scratch = scratch, .out = out,
+	.out_start = start};
 	ErrCode		error;
 
 	Assert(mvcc_txn_is_readonly(txn));
@@ -386,6 +389,7 @@ range_execute(TxnRun *run, const RangeOp *op)
 	size_t		arm;
 	ErrCode		error;
 
+	run->counts->ranges++;
 	if (run->out == NULL)
 		return ERR_NONE;
 	arm = message_begin(run->out, OP_RANGE);

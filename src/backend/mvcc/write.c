@@ -34,6 +34,7 @@ static void version_announce(const MvccWrite *w, const KvVersion *kv);
 static void lease_moves(StoreVersion *draft, const KvVersion *before,
 						const KvVersion *kv);
 static void delete_key(MvccWrite *w, const KvVersion *before);
+static bool lives(const KvVersion *kv);
 
 void
 mvcc_write_begin(MvccWrite *w, StoreVersion *draft, const MvccSink *sink,
@@ -104,12 +105,15 @@ mvcc_put_checked(MvccWrite *w, const PutOp *op, Buf *out)
 	kv = version_create(op->key, value);
 	version_stamp(w, kv);
 	before = version_link(w->draft, kv);
-	if (before != NULL && kvversion_is_tombstone(before))
+	if (!lives(before))
 		before = NULL;
 	kv->create_revision =
 		before != NULL ? before->create_revision : w->revision;
 	kv->version = before != NULL ? before->version + 1 : 1;
 	kv->lease = lease;
+	w->draft->live_keys += before == NULL;
+	w->counts.puts++;
+	w->counts.put_bytes += op->key.len + value.len;
 	lease_moves(w->draft, before, kv);
 	version_announce(w, kv);
 	if (out != NULL && op->prev_kv && before != NULL)
@@ -126,6 +130,7 @@ mvcc_delete_range(MvccWrite *w, const DeleteOp *op, int64_t *deleted, Buf *out)
 	size_t		n = 0;
 	size_t		cap = 0;
 
+	w->counts.deletes++;
 	/* first the list: a cursor does not survive changes to its tree */
 	mvcc_scan_begin(&scan, w->draft, &op->range, 0, &unlimited);
 	while ((kv = mvcc_scan_next(&scan)) != NULL)
@@ -180,13 +185,16 @@ mvcc_load_version(StoreVersion *draft, Bytes key, Bytes value,
 				  int64_t create_revision, int64_t version, int64_t lease)
 {
 	KvVersion  *kv = version_create(key, value);
+	const KvVersion *before;
 
 	kv->mod_revision = mod_revision;
 	kv->sub_revision = sub_revision;
 	kv->create_revision = create_revision;
 	kv->version = version;
 	kv->lease = lease;
-	version_link(draft, kv);
+	before = version_link(draft, kv);
+	draft->live_keys += lives(kv);
+	draft->live_keys -= lives(before);
 	vlog_append(&draft->log, kv);
 	if (draft->kv_revision < mod_revision)
 		draft->kv_revision = mod_revision;
@@ -263,5 +271,12 @@ delete_key(MvccWrite *w, const KvVersion *before)
 
 	version_stamp(w, tombstone);
 	version_link(w->draft, tombstone);
+	w->draft->live_keys--;
 	version_announce(w, tombstone);
+}
+
+static bool
+lives(const KvVersion *kv)
+{
+	return kv != NULL && !kvversion_is_tombstone(kv);
 }

@@ -38,6 +38,8 @@ extern bool pending_has(const Request *req);
 
 /* Take out; harmless if it is not in. */
 extern void pending_forget(Request *req);
+/* The same, while nothing has come back: a proposal has failed, as etcd counts. */
+extern void pending_give_up(Request *req);
 
 /* by ring id, NULL if nobody waits for it any more */
 extern Request *pending_find(uint64_t ring_id);

@@ -207,6 +207,7 @@ struct Request
 
 	/* dispatch/pending.c only */
 	uint64_t	ring_id;		/* 0: nothing in the ring */
+	SubmitKind	ring_kind;		/* what is in it */
 	struct PendingHash *hash;	/* NULL: nothing with the hashing thread */
 	int64_t		expires_ms;		/* CLOCK_MONOTONIC */
 	Request    *next_in_bucket;

@@ -73,13 +73,22 @@ extern void mvcc_put_kv_field(Buf *out, unsigned field, const KvVersion *kv,
 /* all compares of a level hold on v; what etcd calls applyCompares */
 extern bool mvcc_compares_hold(const StoreVersion *v, const TxnOp *txn);
 
+/* What an entry or a transaction has carried out, for whoever counts. */
+typedef struct MvccCounts
+{
+	uint64_t	puts;
+	uint64_t	put_bytes;		/* keys and values */
+	uint64_t	deletes;		/* operations, whatever they hit */
+	uint64_t	ranges;
+} MvccCounts;
+
 /*
  * Evaluate a transaction that has only ranges in both branches, on a pinned
  * version (no log entry).  Writes succeeded and responses.
  */
 extern ErrCode mvcc_txn_readonly(const StoreVersion *v, const TxnOp *txn,
 								 int64_t deadline_ms, MemContext *scratch,
-								 Buf *out);
+								 Buf *out, MvccCounts *counts);
 
 /* true if no branch holds a put, a delete or a nested txn (E4) */
 extern bool mvcc_txn_is_readonly(const TxnOp *txn);
@@ -102,6 +111,7 @@ typedef struct MvccWrite
 	MemContext *scratch;		/* per entry */
 	int64_t		revision;		/* of this entry: draft->kv_revision + 1 */
 	uint32_t	next_sub;		/* 0: nothing changed so far */
+	MvccCounts	counts;
 } MvccWrite;
 
 /*

@@ -441,7 +441,11 @@ take_one(const Submission *s, const Waiter *who, RaftEntry **batch,
 	else if (me.is_stopping)
 		refuse(who, ERR_STOPPED);
 	else if (me.role != ENGINE_LEADER)
+	{
+		if (s->kind == SUBMIT_LOGOP)
+			counter_add(COUNTER_PROPOSALS_FAILED, 1);
 		refuse(who, ERR_NO_LEADER);
+	}
 	else if (s->kind == SUBMIT_READ)
 	{
 		if (me.nreads == me.cap_reads)
@@ -563,6 +567,7 @@ propose(RaftEntry **batch, uint32_t n)
 	if (!engine_submit(me.engine, now_ms(), data, n, &update))
 	{
 		/* role is as of the last step, so this is a transfer under way */
+		counter_add(COUNTER_PROPOSALS_FAILED, n);
 		for (uint32_t i = 0; i < n; i++)
 		{
 			if (batch[i]->has_waiter)

@@ -63,6 +63,7 @@ typedef struct StoreVersion
 	uint64_t	applied_index;
 	uint64_t	applied_term;
 	uint64_t	live_bytes;		/* keys, values and headers that are reachable */
+	uint64_t	live_keys;		/* not counting deleted ones */
 } StoreVersion;
 
 /*
