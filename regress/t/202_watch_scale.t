@@ -67,6 +67,17 @@ def test_many(server, client):
     TAP.ok(wait_until(lambda: ranges(server) == 0, 20), 'nothing is left when they go', str(ranges(server)))
 
 
+def answers_of(wire):
+    """The whole messages that have come on stream 1."""
+    data = b''.join(f[3] for f in wire.frames if f[0] == rawhttp2.DATA and f[2] == 1)
+    answers = []
+    while len(data) >= 5 and len(data) >= 5 + int.from_bytes(data[1:5], 'big'):
+        size = 5 + int.from_bytes(data[1:5], 'big')
+        answers.append(E.WatchResponse.FromString(data[5:size]))
+        data = data[size:]
+    return answers
+
+
 def test_stalled(server, client):
     """One client that does not read its socket, one that reads and gives no window."""
     create = E.WatchRequest(create_request=E.WatchCreateRequest(key=b's/', range_end=b's0')).SerializeToString()
@@ -100,6 +111,16 @@ def test_stalled(server, client):
     client.call(KV + 'Compact', E.CompactionRequest(revision=last, physical=True), E.CompactionResponse)
     TAP.ok(time.time() - start < 20 * claviger.SLOW, 'a compaction does not wait for them', '%.1f s' % (time.time() - start))
     TAP.equal(put(client, b's/end'), last + 1, 'and the server serves on')
+    # who comes back hears how far he got, and from where to go on
+    window = (1 << 30).to_bytes(4, 'big')
+    stalled[1].send(rawhttp2.frame(rawhttp2.WINDOW, 0, 0, window) + rawhttp2.frame(rawhttp2.WINDOW, 0, 1, window))
+    wait_for(lambda: stalled[1].receive(0.1) and answers_of(stalled[1])[-1].canceled)
+    answers = answers_of(stalled[1])
+    told = [e.kv.mod_revision for a in answers for e in a.events]
+    TAP.equal(told, [told[0] + i // 20 for i in range(len(told))], 'who reads again is told first what was waiting')
+    TAP.ok(told[-1] < last and answers[-1].canceled and answers[-1].compact_revision == last and
+           answers[-1].cancel_reason == '' and not answers[-1].events,
+           'and then that his watch is cancelled, because the rest is compacted', str(answers[-1])[:500])
     for wire in stalled:
         wire.close()
     good.close()
