@@ -58,6 +58,7 @@ static bool put_field(JsonIn *in, const ProtobufCFieldDescriptor *field,
 					  const json_t *value);
 static bool put_value(JsonIn *in, const ProtobufCFieldDescriptor *field,
 					  const json_t *value);
+static void leave_out_input(char *reason);
 static bool put_nested(JsonIn *in, const ProtobufCFieldDescriptor *field,
 					   const json_t *value);
 static bool put_bytes(JsonIn *in, const ProtobufCFieldDescriptor *field,
@@ -99,8 +100,7 @@ json_to_wire(const ProtobufCMessageDescriptor *type, Bytes text, Buf *wire,
 
 	if (root == NULL)
 	{
-		/* what it was near to may be a password */
-		why.text[strcspn(why.text, "'")] = '\0';
+		leave_out_input(why.text);
 		return fail(&in, "proto: syntax error (line %d:%d): %s", why.line,
 					why.column, why.text);
 	}
@@ -110,6 +110,25 @@ json_to_wire(const ProtobufCMessageDescriptor *type, Bytes text, Buf *wire,
 		ok = fail(&in, "proto: syntax error (line 1:1): a JSON object is expected");
 	json_decref(root);
 	return ok;
+}
+
+/*
+ * What the mistake is near to may be a password.  The reason stands before it,
+ * and may have quotes of its own: string or '}' expected near '}'.
+ */
+static void
+leave_out_input(char *reason)
+{
+	/* invalid Unicode '\uD800'; not allowed without JSON_ALLOW_NUL */
+	static const char *const behind[] = {" near ", " '\\", " without "};
+
+	for (size_t i = 0; i < lengthof(behind); i++)
+	{
+		char	   *at = strstr(reason, behind[i]);
+
+		if (at != NULL)
+			*at = '\0';
+	}
 }
 
 static bool
