@@ -184,6 +184,33 @@ def gone_clients(server):
     TAP.equal(ask(server, 'GET', '/readyz')[0], 200, 'the server goes on')
 
 
+def gone_while_waiting(server):
+    """Who leaves while he waits for a lock, an election or events, waits no longer."""
+    for lease in (21, 22, 23):
+        post(server, '/v3/lease/grant', {'TTL': 60, 'ID': lease})
+    post(server, '/v3/lock/lock', {'name': b64('gone'), 'lease': 21})
+    keys = lambda: [base64.b64decode(kv['key']).decode() for kv in post(
+        server, '/v3/kv/range', {'key': b64('gone/'), 'range_end': b64('gone0')})[1].get('kvs', [])]
+    count = lambda name: promcheck.check(ask(server, 'GET', '/metrics')[2].decode())[1][(name, ())]
+    waiting = []
+    for path, body in (('/v3/lock/lock', {'name': b64('gone'), 'lease': 22}),
+                       ('/v3/election/campaign', {'name': b64('gone'), 'lease': 23, 'value': b64('v')}),
+                       ('/v3/election/observe', {'name': b64('nobody')}),
+                       ('/v3/watch', {'create_request': {'key': b64('gone/')}})):
+        text = json.dumps(body).encode()
+        s = socket.create_connection(('127.0.0.1', server.port))
+        s.sendall(b'POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s' % (path.encode(), len(text), text))
+        waiting.append(s)
+    TAP.ok(wait_until(lambda: keys() == ['gone/15', 'gone/16', 'gone/17'] and count('claviger_watch_ranges') >= 4),
+           'a lock, an election, an observer and a watch wait', (keys(), count('claviger_watch_ranges')))
+    for s in waiting:
+        s.close()
+    TAP.ok(wait_until(lambda: keys() == ['gone/15'] and count('claviger_watch_ranges') == 0),
+           'their clients go, and their keys and watches with them', (keys(), count('claviger_watch_ranges')))
+    for lease in (21, 22, 23):
+        post(server, '/v3/lease/revoke', {'ID': lease})
+
+
 def rude_clients():
     server = claviger.Server(args=['--http-header-timeout', '500ms', '--http-idle-timeout', '1s',
                                    '--client-send-timeout', '1s']).start()
@@ -423,6 +450,7 @@ def main():
     keep_alive_and_pipelining(server)
     streams(server)
     gone_clients(server)
+    gone_while_waiting(server)
     health_is_real(server)
     TAP.equal(server.stop(), 0, 'stops in order')
     metrics()
