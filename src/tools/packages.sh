@@ -10,7 +10,7 @@ PACKAGES_BUILD="gcc make libc6-dev pkg-config libssl-dev libdb5.3-dev
 PACKAGES_SHOW="etcd-client"
 PACKAGES_TEST="git perl etcd-client etcd-server openssl libcmocka-dev curl
 	python3 python3-grpcio python3-protobuf protobuf-compiler clang-14
-	libclang-rt-14-dev nghttp2-client"
+	libclang-rt-14-dev nghttp2-client pg-bsd-indent"
 # what regress/clients tries; prepare_postgresql first, and install_npm
 PACKAGES_CLIENTS="etcd-client etcd-server python3-etcd3 python3-etcd3gw curl
 	postgresql-15 patroni python3-psycopg2"
