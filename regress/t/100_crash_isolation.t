@@ -81,13 +81,14 @@ class GatewayVictim:
     WORD = claviger.b64(b'victim')
 
     def __init__(self, server, token):
-        since = faults.start_tick()
         self.token = token
-        self.socket = socket.create_connection(('127.0.0.1', server.port), 20)
+        self.socket, self.pid = claviger.connect(server)
         self.socket.sendall(b'GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n')
-        while b'etcdserver' not in self.socket.recv(65536):
-            pass
-        self.pid = faults.newest_child(server, since)
+        answer = b''
+        while b'etcdserver' not in answer:
+            more = self.socket.recv(65536)
+            assert more, 'the gateway closes the connection'
+            answer += more
 
     def post(self, path, body):
         try:
