@@ -23,6 +23,7 @@
  * again: the same would happen, and the log says what.  One that dies soon
  * after it was ready is started again after a pause that grows (restartpause.c):
  * a full disk would else keep the machine busy with starts.
+ * None is started if a stop is asked for in CRASHED.
  *
  * Signals: SIGTERM finishes running requests (smart), SIGINT cuts them
  * (fast), SIGQUIT leaves at once without a checkpoint (immediate; the log is
@@ -86,6 +87,7 @@ typedef enum PostmasterState
 static PostmasterState state;
 static int	exit_status;
 static bool worker_was_ready;
+static bool is_stop_wanted;		/* came in PM_CRASHED */
 static Listener listeners[MAX_LISTENERS];
 static int	nlisteners;
 static int	nclients;		/* so many of them, the first, are for clients */
@@ -230,12 +232,24 @@ postmaster_death_fd(void)
 void
 postmaster_become_child(void)
 {
+	sigset_t	at_once;
+
+	(void) INJECTION_POINT("child-begins");
 	for (int i = 0; i < nlisteners; i++)
 		close(listeners[i].fd);
 	close(signal_fd);
 	close(epoll_fd);
 	close(death_pipe[1]);
-	sigprocmask(SIG_UNBLOCK, &handled_signals, NULL);
+	/*
+	 * Whatever the postmaster has sent since the fork is pending.  SIGTERM,
+	 * SIGINT and SIGHUP stay blocked: each main reads them from a descriptor
+	 * or ignores them, and until it does the default would end the process,
+	 * for a reload as well.
+	 */
+	sigemptyset(&at_once);
+	sigaddset(&at_once, SIGCHLD);
+	sigaddset(&at_once, SIGQUIT);
+	sigprocmask(SIG_UNBLOCK, &at_once, NULL);
 }
 
 /* ---- start ---- */
@@ -678,7 +692,14 @@ children_are_gone(void)
 static void
 restart_if_due(void)
 {
-	if (!children_are_gone() || clock_monotonic_ms() < restart_due_ms)
+	if (!children_are_gone())
+		return;
+	if (is_stop_wanted)
+	{
+		set_state(PM_ENDED);
+		return;
+	}
+	if (clock_monotonic_ms() < restart_due_ms)
 		return;
 	ring_close_fds();
 	control_destroy();
@@ -708,17 +729,13 @@ begin_stop(int signo)
 		set_state(PM_ENDED);
 		return;
 	}
-	/* there is no worker that could take a checkpoint, and nobody to serve */
 	if (state == PM_CRASHED)
 	{
-		elog_warning("stopped while starting over: the log will be replayed at "
-					 "next start");
-		children_signal_clients(SIGKILL);
-		auxproc_signal_all(SIGKILL);
-		while (waitpid(-1, NULL, 0) > 0)
-			continue;
-		exit_status = 0;
-		set_state(PM_ENDED);
+		/* those that are left have been told to leave at once */
+		elog_info("stop asked for: not starting over; the log will be "
+				  "replayed at next start");
+		publish_pidfile("stopping");
+		is_stop_wanted = true;
 		return;
 	}
 	/* a fast stop may follow a smart one as long as there are clients */

@@ -33,7 +33,10 @@ extern TlsContext *postmaster_load_tls(char *error, size_t error_size);
 /* children notice the postmaster's death by this descriptor's end of file */
 extern int	postmaster_death_fd(void);
 
-/* in a child, first of all: close what is the postmaster's, unblock signals */
+/*
+ * In a child, first of all: close what is the postmaster's.  SIGTERM, SIGINT
+ * and SIGHUP are blocked, and may be pending: the child's main takes them over.
+ */
 extern void postmaster_become_child(void);
 
 #endif							/* POSTMASTER_POSTMASTER_H */
