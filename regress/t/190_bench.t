@@ -4,25 +4,26 @@ server and Debian's etcd; what it reports, and what it says when it cannot.
 
 CLAVIGER_LONG=1 also runs src/tools/benchmark --small as a whole.
 """
+import atexit
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 
 TAP = claviger.Tap()
 BENCH = os.path.join(claviger.BINDIR, 'clav_bench')
-SECONDS = '%g' % (0.4 * claviger.SLOW)
+SECONDS = 0.4 * claviger.SLOW
+PATIENCE = ['--command-timeout=%gs' % (60 * claviger.SLOW), '--dial-timeout=%gs' % (60 * claviger.SLOW)]
 
 
-def bench(url, *args, ca=None):
+def bench(url, *args, ca=None, seconds=SECONDS):
     tls = ['--cacert', ca] if ca else []
-    result = subprocess.run([BENCH, '-e', url, '-j', '-q', '-t', SECONDS, '-k', '100'] + tls + list(args),
-                            capture_output=True, text=True, timeout=60 * claviger.SLOW)
+    result = subprocess.run([BENCH, '-e', url, '-j', '-q', '-t', '%g' % seconds, '-k', '100'] + tls + list(args),
+                            capture_output=True, text=True, timeout=300 * claviger.SLOW)
     lines = result.stdout.strip().split('\n')
     try:
         answer = json.loads(lines[-1])
@@ -32,7 +33,13 @@ def bench(url, *args, ca=None):
 
 
 def works(name, url, *args, ca=None):
-    status, a, lines, stderr = bench(url, *args, ca=ca)
+    seconds = SECONDS
+    while True:
+        status, a, lines, stderr = bench(url, *args, ca=ca, seconds=seconds)
+        # so short a time may pass without one answer where the machine is busy
+        if status != 0 or a is None or a['requests'] > 0 or seconds > 30 * claviger.SLOW:
+            break
+        seconds *= 4
     good = (status == 0 and a is not None and a['requests'] > 0 and a['errors'] == 0 and a['rate'] > 0 and
             a['p50_us'] <= a['p90_us'] <= a['p99_us'] <= a['p999_us'] <= a['max_us'])
     TAP.ok(good, name, '%s %s %s' % (status, lines, stderr))
@@ -42,7 +49,7 @@ def works(name, url, *args, ca=None):
 def count(server, ca=None):
     """Keys below bench/, by etcdctl."""
     tls = ['--cacert', ca] if ca else []
-    result = subprocess.run(['etcdctl', '--endpoints', server.url, '--user', 'u:u', 'get', '--prefix', '--keys-only',
+    result = subprocess.run(['etcdctl', '--endpoints', server.url] + PATIENCE + ['--user', 'u:u', 'get', '--prefix', '--keys-only',
                              'bench/'] + tls, env=dict(os.environ, ETCDCTL_API='3'), capture_output=True, text=True)
     return result.stdout.count('bench/')
 
@@ -52,7 +59,7 @@ def set_up(url, ca=None):
     tls = ['--cacert', ca] if ca else []
     for command in ('user add root:root', 'user add u:u', 'role add r', 'role grant-permission r readwrite --prefix bench/',
                     'user grant-role u r', 'user grant-role root root', 'auth enable'):
-        subprocess.run(['etcdctl', '--endpoints', url, '--command-timeout=20s'] + tls + command.split(),
+        subprocess.run(['etcdctl', '--endpoints', url] + PATIENCE + tls + command.split(),
                        env=dict(os.environ, ETCDCTL_API='3'), capture_output=True, check='root root' not in command)
 
 
@@ -66,15 +73,16 @@ class Etcd:
              self.url, '--advertise-client-urls', self.url, '--listen-peer-urls', peer,
              '--initial-advertise-peer-urls', peer, '--initial-cluster', 'default=' + peer],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.time() + 30
-        while time.time() < end and subprocess.run(
+        # a test that ends by an exception must not leave it: prove would wait
+        atexit.register(self.process.kill)
+        if not claviger.wait_until(lambda: subprocess.run(
                 ['etcdctl', '--endpoints', self.url, 'get', 'x'], env=dict(os.environ, ETCDCTL_API='3'),
-                capture_output=True).returncode != 0:
-            time.sleep(0.1)
+                capture_output=True).returncode == 0, 120):
+            raise RuntimeError('etcd does not serve')
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(120)
 
 
 def all_operations(name, url, ca=None):
@@ -84,7 +92,7 @@ def all_operations(name, url, ca=None):
     a = works(name + ': range', url, '-o', 'range', '-c', '2', '-s', '8', *user, ca=ca)
     works(name + ': serializable range', url, '-o', 'range', '--serializable', *user, ca=ca)
     works(name + ': mixed', url, '-o', 'mixed', '-r', '50', '-c', '4', *user, ca=ca)
-    works(name + ': login', url, '-o', 'login', '-t', '%g' % (1.5 * claviger.SLOW), *user, ca=ca)
+    works(name + ': login', url, '-o', 'login', *user, ca=ca)
     works(name + ': connect', url, '-o', 'connect', *user, ca=ca)
     status, _, lines, stderr = bench(url, '-o', 'idle', '-c', '20', *user, ca=ca)
     TAP.ok(status == 0 and lines[0] == 'idle', name + ': idle', stderr)
