@@ -10,6 +10,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -253,7 +254,9 @@ run_child(const Job *job)
 
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
-	alarm(alarm_seconds);
+	/* of the processor: how long that takes is the machine's */
+	setitimer(ITIMER_PROF, &(struct itimerval) {.it_value.tv_sec = alarm_seconds},
+			  NULL);
 	options.dir = job->dir;
 	/* torn writes are what we want; what ends the process is told */
 	elog_set_level(options.verbose ? LOG_LEVEL_WARNING : LOG_LEVEL_FATAL);
@@ -315,7 +318,7 @@ verdict_text(int status)
 	if (WIFSIGNALED(status))
 	{
 		snprintf(text, sizeof(text), "ended by signal %d%s", WTERMSIG(status),
-				 WTERMSIG(status) == SIGALRM ? " (it took too long)" : "");
+				 WTERMSIG(status) == SIGPROF ? " (it took too long)" : "");
 		return text;
 	}
 	switch (WEXITSTATUS(status))
