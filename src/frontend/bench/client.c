@@ -43,6 +43,7 @@ typedef struct Stream
 	bool		listens;		/* client_listen() */
 	int32_t		id;
 	struct Stream *next_free;
+	struct Stream *next_made;
 } Stream;
 
 struct Client
@@ -56,7 +57,8 @@ struct Client
 	uint32_t	outstanding;
 	AnswerFn	on_answer;
 	void	   *arg;
-	Stream	   *free_streams;
+	Stream	   *made_streams;	/* all of them */
+	Stream	   *free_streams;	/* those that are not in use */
 	bool		is_repeating;
 	const uint8_t *pending;		/* from nghttp2, not yet sent */
 	size_t		pending_len;
@@ -124,11 +126,11 @@ client_close(Client *client)
 	if (client->ssl != NULL)
 		SSL_free(client->ssl);
 	close(client->fd);
-	while (client->free_streams != NULL)
+	while (client->made_streams != NULL)
 	{
-		Stream	   *stream = client->free_streams;
+		Stream	   *stream = client->made_streams;
 
-		client->free_streams = stream->next_free;
+		client->made_streams = stream->next_made;
 		buf_free(&stream->request);
 		buf_free(&stream->response);
 		free(stream);
@@ -339,6 +341,8 @@ stream_take(Client *client)
 	{
 		stream = xcalloc(1, sizeof(*stream));
 		stream->client = client;
+		stream->next_made = client->made_streams;
+		client->made_streams = stream;
 		buf_init(&stream->request, NULL);
 		buf_init(&stream->response, NULL);
 	}
