@@ -237,7 +237,10 @@ def watched(c, process, wanted):
     c.note('\n'.join(process.lines()))
 
 
-@trial('watch')
+TOKEN = 'with --user it waits no longer than `auth_token_ttl`, 300 s: clients.md'
+
+
+@trial('watch', remark=TOKEN)
 def _(c):
     process = c.start('watch', 'watch/a')
     for _ in range(15):                         # until the watch is there, and as often on both
@@ -493,7 +496,7 @@ def mirror(c, keys, *options):
     assert 'after' in c.said[-1], c.said[-1] + process.text()
 
 
-@trial('make-mirror')
+@trial('make-mirror', remark=TOKEN)
 def _(c):
     mirror(c, ['mirror/a', 'mirror/b'], '--prefix=mirror/')
     mirror(c, ['mirror/a'])
@@ -528,7 +531,7 @@ def in_line(c, prefix):
     assert wait_until(lambda: len(c.raw('get', '--prefix', '--keys-only', prefix)[1].split()) == 2, 30), prefix
 
 
-@trial('lock')
+@trial('lock', remark=TOKEN)
 def _(c):
     c.run('lock', 'locks/a', 'printenv', 'ETCD_LOCK_KEY')
     first = c.start('lock', 'locks/b')
@@ -553,7 +556,7 @@ def _(c):
     c.run('get', '--prefix', 'locks/t')
 
 
-@trial('elect')
+@trial('elect', remark=TOKEN)
 def _(c):
     first = c.start('elect', 'elections/a', 'one')
     first.wait_for('one')
@@ -565,7 +568,7 @@ def _(c):
     c.run('get', '--prefix', 'elections/')
 
 
-@trial('elect --listen')
+@trial('elect --listen', remark=TOKEN)
 def _(c):
     first = c.start('elect', 'elections/l', 'one')
     first.wait_for('one')
