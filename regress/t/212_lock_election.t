@@ -10,6 +10,7 @@ import urllib.request
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
 import grpc
+import jsonclient
 from claviger import wait_until
 from claviger import error_of
 
@@ -294,6 +295,41 @@ def test_token_ends():
     TAP.equal(server.stop(), 0, 'stops in order')
 
 
+def test_waits_first():
+    """Who waits is no connection that has nothing to ask, though it has not got anything yet."""
+    server = claviger.Server(args=['--first-request-timeout', '1s']).start()
+    c = claviger.Client(server)
+    lock(c, b'first', grant(c))
+    began = time.time()
+    waiting = [Call(server, LO + 'Lock', L.LockRequest(name=b'first'), L.LockResponse),
+               Call(server, EL + 'Campaign', C.CampaignRequest(name=b'first', value=b'v'), C.CampaignResponse)]
+    http = jsonclient.JsonClient(server)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(http.call(LO + 'Lock', L.LockRequest(name=b'first'),
+                                                                   L.LockResponse)))
+    thread.start()
+    observer = claviger.Client(server)
+    stub = observer.channel.unary_stream('/' + EL + 'Observe', request_serializer=lambda m: m.SerializeToString(),
+                                         response_deserializer=C.LeaderResponse.FromString)
+    told = stub(C.LeaderRequest(name=b'nobody'), timeout=60 * claviger.SLOW)
+    TAP.ok(wait_until(lambda: len(get(c, b'first/')) == 4), 'four wait, each first thing on its connection')
+    time.sleep(max(0, began + 3 - time.time()))
+    TAP.equal(len(get(c, b'first/')), 4, 'they wait on after first-request-timeout')
+    c.call(EL + 'Campaign', C.CampaignRequest(name=b'nobody', value=b'somebody'), C.CampaignResponse)
+    TAP.equal(next(told).kv.value, b'somebody', 'who observes is told')
+    for i in range(3):
+        unlock(c, get(c, b'first/')[0].key)
+        wait_until(lambda: sum(not call.waits() for call in waiting) + len(seen) > i)
+    TAP.ok(all(not isinstance(call.result(), tuple) for call in waiting), 'a lock and an election come to their turn',
+           str([call.result() for call in waiting]))
+    thread.join(20 * claviger.SLOW)
+    TAP.ok(seen and seen[0].key.startswith(b'first/'), 'and a lock over HTTP')
+    told.cancel()
+    for client in (observer, c, http):
+        client.close()
+    TAP.equal(server.stop(), 0, 'stops in order')
+
+
 def main():
     server = claviger.Server().start()
     c = claviger.Client(server)
@@ -301,6 +337,7 @@ def main():
     test_election(server, c)
     test_auth(server, c)
     test_token_ends()
+    test_waits_first()
     blocked = grant(c)
     lock(c, b'end', blocked)
     waiting = Call(server, LO + 'Lock', L.LockRequest(name=b'end', lease=grant(c)), L.LockResponse)

@@ -62,6 +62,9 @@ static const uint8_t next_states[] = {
 	[REQ_ANSWERED] = 0,
 };
 
+static uint32_t nawaited;
+
+static void count_awaited(Request *req, bool is_awaited);
 static bool goes_on(Request *req);
 static ReqResult run_handler(Request *req, Bytes message);
 static bool serves_on_learner(const Request *req);
@@ -117,6 +120,7 @@ request_destroy(Request *req)
 	pending_give_up(req);
 	timer_forget(req);
 	stream_unguard(req);
+	count_awaited(req, false);
 	mcx_destroy(req->mcx);
 }
 
@@ -228,6 +232,12 @@ dispatch_outstanding(void)
 	return pending_count() + timer_count();
 }
 
+bool
+dispatch_is_awaited(void)
+{
+	return nawaited > 0;
+}
+
 /* ---- for dispatch's own files ---- */
 
 void
@@ -235,6 +245,8 @@ request_move(Request *req, ReqState next)
 {
 	Assert((next_states[req->state] & BIT(next)) != 0);
 	req->state = next;
+	count_awaited(req, next == REQ_WAITING && req->has_right &&
+				  (req->rpc->flags & RPC_FLAG_ENDLESS) != 0);
 }
 
 void
@@ -266,6 +278,14 @@ request_begin(Request *req)
 	rpcstats_started(req);
 	counter_add(COUNTER_REQUESTS, 1);
 	show_rpc(req->rpc->id);
+}
+
+static void
+count_awaited(Request *req, bool is_awaited)
+{
+	nawaited += is_awaited;
+	nawaited -= req->is_awaited;
+	req->is_awaited = is_awaited;
 }
 
 /*

@@ -11,7 +11,8 @@
  *
  * Handshake and first bytes together must be done within handshake_timeout.
  * A connection that has then not made one request that succeeds within
- * first_request_timeout is asked to go: it holds a slot that others need.
+ * first_request_timeout, or that may wait for as long as it takes (a lock), is
+ * asked to go: it holds a slot that others need.
  *
  * While the socket takes no output, nothing is read from it: a client who asks
  * and does not read finds his own sends blocked, and what he has asked for
@@ -530,7 +531,8 @@ on_timers(void)
 static void
 check_proof(int64_t now)
 {
-	if (session_has_succeeded(backend.session))
+	if (session_has_succeeded(backend.session) ||
+		(backend.has_slot && now >= backend.proof_ms && dispatch_is_awaited()))
 		backend.proof_ms = -1;
 	else if (now >= backend.proof_ms)
 	{

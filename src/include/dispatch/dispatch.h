@@ -71,6 +71,12 @@ extern void dispatch_expire(int64_t now_ms);
 /* requests that are outstanding; 0 before a graceful end */
 extern uint32_t dispatch_outstanding(void);
 
+/*
+ * Does the client wait for something that he may have and that takes as long
+ * as it takes: a lock, an election, events?
+ */
+extern bool dispatch_is_awaited(void);
+
 /* ---- for the handlers (command/) ---- */
 
 extern ReqResult request_fail(Request *req, ErrCode error);

@@ -170,6 +170,7 @@ struct Request
 
 	/* request_authorize() has said yes, at least once */
 	bool		has_right;
+	bool		is_awaited;		/* dispatch.c: counted by dispatch_is_awaited() */
 
 	/* once resolved */
 	bool		is_identified;

@@ -101,7 +101,7 @@ GUC_INT(auth_hash_queue, 1000, 1, 1000000, "", GUC_START, "Logins that may wait 
 
 GUC_GROUP("HTTP/2")
 GUC_INT(client_send_timeout, 30000, 100, 3600000, "ms", GUC_RELOAD, "Time after which a client that takes nothing of its answers is disconnected.")
-GUC_INT(first_request_timeout, 60000, 0, 3600000, "ms", GUC_RELOAD, "Time for a new connection to make a request that succeeds; 0 means any.")
+GUC_INT(first_request_timeout, 60000, 0, 3600000, "ms", GUC_RELOAD, "Time for a new connection to make a request that succeeds, or may wait for a lock or events; 0 means any.")
 GUC_INT(grpc_keepalive_min_time, 5000, 0, 86400000, "ms", GUC_RELOAD, "Shortest time a client may leave between pings.")
 GUC_INT(grpc_keepalive_interval, 7200000, 1000, INT32_MAX, "ms", GUC_RELOAD, "Idle time after which the server pings a client.")
 GUC_INT(grpc_keepalive_timeout, 20000, 100, 3600000, "ms", GUC_RELOAD, "Time after which an unanswered ping closes the connection.")
