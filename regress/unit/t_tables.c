@@ -22,6 +22,7 @@
 
 /* lib and utils */
 #include "utils/elog.h"
+#include "utils/injection.h"
 
 /* this layer and below */
 #include "storage/bdb/kvrecord.h"
@@ -460,6 +461,189 @@ test_damage(void **state)
 	assert_int_equal(in_child(open_damaged), 0);
 }
 
+/* ---- what the library may not do ---- */
+
+#define SMALL_RECORDS 20
+
+/* Tables with a log that begins with their making, and ends without a
+ * checkpoint. */
+static int
+make_small(void)
+{
+	TableEnv   *env = new_env();
+
+	for (int i = 0; i < SMALL_RECORDS; i++)
+	{
+		char		key[16];
+
+		snprintf(key, sizeof(key), "k%02d", i);
+		if (OPS->txn_begin(env) != 0 ||
+			OPS->put(env, TABLE_AUTH, bytes_from_cstr(key), B("v")) != 0 ||
+			OPS->put(env, TABLE_KEY, bytes_from_cstr(key), B("v")) != 0 ||
+			OPS->commit(env) != 0)
+			return 1;
+		if (i == SMALL_RECORDS / 2 && OPS->checkpoint(env) != 0)
+			return 2;
+	}
+	return OPS->checkpoint(env);
+}
+
+/* 0: all is there */
+static int
+check_small(void)
+{
+	TableEnv   *env;
+	uint32_t	n[2] = {0, 0};
+
+	if (OPS->open(home, false, &env) != 0)
+		return 10;
+	if (OPS->scan(env, TABLE_AUTH, count_record, &n[0]) != 0 ||
+		OPS->scan(env, TABLE_KEY, count_record, &n[1]) != 0)
+		return 11;
+	return n[0] == SMALL_RECORDS && n[1] == SMALL_RECORDS ? 0 : 12;
+}
+
+/* the nth read of the log fails */
+static int
+open_without_read(void)
+{
+	TableEnv   *env;
+	int			rc;
+
+	injection_reload();
+	rc = OPS->open(home, false, &env);
+	return rc == 0 ? 0 : 50;
+}
+
+/*
+ * A recovery that takes such a read for the end of the log removes tables, and
+ * the next one cannot be good.
+ */
+static void
+test_failed_read(void **state)
+{
+	int			nth = 0;
+	int			status;
+
+	assert_int_equal(in_child(make_small), 0);
+	do
+	{
+		char		inject[64];
+
+		snprintf(inject, sizeof(inject), "bdb-read-log@%d=error:5", ++nth);
+		setenv("CLAVIGER_INJECT", inject, 1);
+		status = in_child(open_without_read);
+		unsetenv("CLAVIGER_INJECT");
+		assert_true(status == 0 || status == 50);
+		assert_int_equal(in_child(check_small), 0);
+	}
+	while (status != 0);
+	assert_true(nth > 2);
+}
+
+/* The same where the log is damaged: as it was, once the byte is put back. */
+static void
+test_damaged_log(void **state)
+{
+	int			nrefused = 0;
+
+	/* through the making of the tables, record after record */
+	for (off_t at = 200; at < 140000; at += 12007)
+	{
+		int			status;
+
+		assert_int_equal(in_child(make_small), 0);
+		damage("log.0000000001", at);
+		status = in_child(check_small);
+		nrefused += status == ELOG_EXIT_FATAL;
+		for (int i = 0; i < TABLE_COUNT; i++)
+		{
+			char		path[128];
+
+			snprintf(path, sizeof(path), "%s/%s.db", home,
+					 table_name((TableId) i));
+			assert_int_equal(access(path, F_OK), 0);
+		}
+		if (status != ELOG_EXIT_FATAL)
+			continue;
+		damage("log.0000000001", at);
+		assert_int_equal(in_child(check_small), 0);
+	}
+	assert_true(nrefused > 5);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
+/* those of the executable go before libc's, also for the library */
+extern void *__libc_malloc(size_t size);
+extern void *__libc_realloc(void *old, size_t size);
+
+static int	allocations_left;	/* 0: not counted */
+
+static bool
+allocation_fails(void)
+{
+	return allocations_left > 0 && --allocations_left == 0;
+}
+
+void *
+malloc(size_t size)
+{
+	return allocation_fails() ? NULL : __libc_malloc(size);
+}
+
+void *
+realloc(void *old, size_t size)
+{
+	return allocation_fails() ? NULL : __libc_realloc(old, size);
+}
+
+static int	nth_allocation;
+
+static int
+open_without_memory(void)
+{
+	TableEnv   *env;
+	int			rc;
+
+	allocations_left = nth_allocation;
+	rc = OPS->open(home, false, &env);
+	if (allocations_left > 0)
+		return 0;
+	/* libc's own, of a directory's list for one, need not matter */
+	return rc == 0 ? 51 : 50;
+}
+
+static void
+test_failed_allocation(void **state)
+{
+	int			status;
+
+	assert_int_equal(in_child(make_small), 0);
+	nth_allocation = 0;
+	do
+	{
+		nth_allocation += nth_allocation < 160 ? 1 : 7;
+		status = in_child(open_without_memory);
+		/* and no signal */
+		assert_true(status == 0 || status == ELOG_EXIT_FATAL || status == 50 ||
+					status == 51);
+		/* where the library took the log to end, none would be good any more */
+		if (nth_allocation % 40 == 0)
+			assert_int_equal(in_child(check_small), 0);
+	}
+	while (status != 0);
+	assert_true(nth_allocation > 100);
+	assert_int_equal(in_child(check_small), 0);
+}
+#else
+static void
+test_failed_allocation(void **state)
+{
+	skip();
+}
+#endif
+
 static int
 setup(void **state)
 {
@@ -488,6 +672,9 @@ main(void)
 		cmocka_unit_test(test_scan),
 		cmocka_unit_test(test_kill),
 		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_failed_read),
+		cmocka_unit_test(test_damaged_log),
+		cmocka_unit_test(test_failed_allocation),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -36,6 +36,7 @@
 #include "utils/mmgr.h"
 
 /* this layer and below */
+#include "guard.h"
 #include "storage/bdb/doublewrite.h"
 #include "storage/bdb/tables.h"
 
@@ -154,7 +155,11 @@ bdb_open(const char *dir, bool create, TableEnv **result)
 	/* before the library leaves a new log where there is nothing */
 	if (create == tables_exist(dir))
 		return create ? EEXIST : ENOENT;
-	rc = doublewrite_begin(dir);
+	rc = guard_set(create);
+	if (rc == 0 && !create)
+		rc = guard_read_log(dir);
+	if (rc == 0)
+		rc = doublewrite_begin(dir);
 	if (rc != 0)
 		return rc;
 	env = xcalloc(1, sizeof(*env));
