@@ -371,6 +371,84 @@ class Sweep:
             finally:
                 client.close()
 
+    def run_postmaster(self):
+        """An allocation of the postmaster while it reloads settings and
+        certificates, takes connections, starts the lessor again, and starts
+        everything over."""
+        cert, key = faults.self_signed(claviger._tmp)
+        server = claviger.Server(tls=True, args=ARGS + ['--cert-file', cert, '--key-file', key],
+                                 env=self.control.env()).start()
+        acknowledged = []
+
+        def write():
+            client = claviger.Client(server, ca=cert)
+            try:
+                key = b'p/%d' % len(acknowledged)
+                acknowledged.append((key, put(client, key, b'x', HANG_SECONDS)))
+                return True
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                    self.problems.append('put hung')
+                return False
+            finally:
+                client.close()
+
+        def has_ended():
+            return server.process.poll() is not None
+
+        def act(turn):
+            """What the postmaster does, as far as it lives.  (A lessor that dies
+            each time is started after longer and longer pauses.)"""
+            position = os.path.getsize(server.log)
+            os.kill(server.process.pid, signal.SIGHUP)
+            wait_for(lambda: has_ended() or re.search('reloaded', faults.log_since(server, position)), 5)
+            write()
+            lessor = claviger.auxiliary(server, 'lessor')
+            if lessor and turn % 8 == 0 and not has_ended():
+                os.kill(lessor, signal.SIGKILL)
+                wait_for(lambda: has_ended() or claviger.auxiliary(server, 'lessor') not in (None, lessor), 5)
+            worker = children(server)[:1]
+            if worker and not has_ended():
+                position = os.path.getsize(server.log)
+                os.kill(worker[0], signal.SIGKILL)
+                faults.wait_restart(server, position)
+
+        self.control.arm('allocation', 0, pid=server.process.pid)
+        act(0)
+        total, _ = self.control.disarm()
+        fired = 0
+        for turn, nth in enumerate(self.numbers(total, 3)):
+            position = os.path.getsize(server.log)
+            before = len(self.problems)
+            self.control.arm('allocation', nth, pid=server.process.pid)
+            act(turn)
+            fired += self.control.disarm()[1]
+            if has_ended():
+                self.restarts += 1
+                text = faults.log_since(server, position)
+                if 'FATAL' not in text:
+                    self.problems.append('it ended and did not say why: %s' % text[-500:])
+                if not wait_for(lambda: not claviger._group_lives(server.process.pid, server.data), 10):
+                    self.problems.append('it ended and left children')
+                server.kill9()
+                server.start()
+            # whether it has ended or gone on: everything is there and works
+            if not wait_for(write, 10):
+                self.problems.append('no put afterwards')
+            if not wait_for(lambda: claviger.auxiliary(server, 'lessor'), 10):
+                self.problems.append('no lessor afterwards')
+            self.problems[before:] = ['n = %d: %s' % (nth, p) for p in self.problems[before:]]
+            if len(self.problems) > 5:
+                break
+        client = claviger.Client(server, ca=cert)
+        missing = faults.missing_of(client, acknowledged, b'p/')[0]
+        client.close()
+        if missing:
+            self.problems.append('acknowledged and not there: %r' % missing[:3])
+        if server.stop() != 0:
+            self.problems.append('did not stop in order')
+        self.report('allocation of the postmaster', None, fired, total)
+
     def check_slots(self):
         token = faults.token_of(self.server, 'root', 'root')
         TAP.ok(faults.only_worker_left(self.server), 'no backend is left')
@@ -394,6 +472,7 @@ def main():
         ('worker', 'allocation'), ('worker', 'write'), ('worker', 'half write'),
         ('worker', 'writes from here on'), ('worker', 'sync'),
         ('backends', 'allocation'), ('backends', 'send'))]
+    sweeps += [('allocation of postmaster', sweep.run_postmaster)]
     sweeps += [('%s at start' % what, lambda what=what: sweep.run_start(what, False))
                for what in ('allocation', 'writes from here on', 'sync')]
     sweeps += [('%s at init' % what, lambda what=what: sweep.run_start(what, True))
