@@ -396,6 +396,12 @@ class Sweep:
         def has_ended():
             return server.process.poll() is not None
 
+        def find_lessor():
+            try:
+                return claviger.auxiliary(server, 'lessor')
+            except OSError:
+                return None     # the postmaster has ended
+
         def act(turn):
             """What the postmaster does, as far as it lives.  (A lessor that dies
             each time is started after longer and longer pauses.)"""
@@ -403,10 +409,10 @@ class Sweep:
             os.kill(server.process.pid, signal.SIGHUP)
             wait_for(lambda: has_ended() or re.search('reloaded', faults.log_since(server, position)), 5)
             write()
-            lessor = claviger.auxiliary(server, 'lessor')
+            lessor = find_lessor()
             if lessor and turn % 8 == 0 and not has_ended():
                 os.kill(lessor, signal.SIGKILL)
-                wait_for(lambda: has_ended() or claviger.auxiliary(server, 'lessor') not in (None, lessor), 5)
+                wait_for(lambda: has_ended() or find_lessor() not in (None, lessor), 5)
             worker = children(server)[:1]
             if worker and not has_ended():
                 position = os.path.getsize(server.log)
@@ -435,7 +441,7 @@ class Sweep:
             # whether it has ended or gone on: everything is there and works
             if not wait_for(write, 10):
                 self.problems.append('no put afterwards')
-            if not wait_for(lambda: claviger.auxiliary(server, 'lessor'), 10):
+            if not wait_for(find_lessor, 10):
                 self.problems.append('no lessor afterwards')
             self.problems[before:] = ['n = %d: %s' % (nth, p) for p in self.problems[before:]]
             if len(self.problems) > 5:
