@@ -86,9 +86,9 @@ def state_of(client):
     return leases, {kv.key: kv.lease for kv in kvs}, seen
 
 
-def check(users, restarted, leases, keys, seen):
-    """What is wrong.  restarted: a moment before the server started again, 0 if
-    it went on."""
+def check(users, restarted, died, leases, keys, seen):
+    """What is wrong.  restarted: a moment before the server started again; died:
+    when it was dead for certain; both 0 if it went on."""
     problems = [p for user in users for p in user.problems]
     for user in users:
         for lease, (ttl, when, own) in user.leases.items():
@@ -96,8 +96,9 @@ def check(users, restarted, leases, keys, seen):
                 if lease in leases:
                     problems.append('lease %x was revoked and is there' % lease)
                 continue
-            # its time starts again when the server does
-            if lease not in leases and lease not in user.doubtful and seen[lease] < max(when, restarted) + ttl:
+            # its time starts again when the server does, if it had not ended before
+            if lease not in leases and lease not in user.doubtful and died < when + ttl and \
+                    seen[lease] < max(when, restarted) + ttl:
                 problems.append('lease %x of %d s is lost after %.1f s' % (lease, ttl, seen[lease] - when))
             if lease in leases and not own <= leases[lease][2]:
                 problems.append('keys of lease %x are lost' % lease)

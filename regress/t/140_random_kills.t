@@ -48,6 +48,7 @@ def main():
         time.sleep(random.uniform(0, 0.7))
         restarted = time.time()         # no earlier than this
         server.kill9()
+        died = time.time()
         new = writers.end() + gateway.end()
         acknowledged += new
         through_gateway += gateway.count()
@@ -59,7 +60,7 @@ def main():
         client = claviger.Client(server)
         puts = [pair for user in users for pair in user.puts]
         found_leases, keys, seen = state_of(client)
-        bad_leases += check(users, restarted, found_leases, keys, seen)
+        bad_leases += check(users, restarted, died, found_leases, keys, seen)
         leases += sum(len(user.leases) for user in users)
         revoke_long(client, found_leases)
         revision = get(client, b'w/').header.revision

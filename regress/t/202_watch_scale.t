@@ -114,7 +114,7 @@ def test_stalled(server, client):
     # who comes back hears how far he got, and from where to go on
     window = (1 << 30).to_bytes(4, 'big')
     stalled[1].send(rawhttp2.frame(rawhttp2.WINDOW, 0, 0, window) + rawhttp2.frame(rawhttp2.WINDOW, 0, 1, window))
-    wait_for(lambda: stalled[1].receive(0.1) and answers_of(stalled[1])[-1].canceled)
+    wait_until(lambda: stalled[1].receive(0.1) and answers_of(stalled[1])[-1].canceled)
     answers = answers_of(stalled[1])
     told = [e.kv.mod_revision for a in answers for e in a.events]
     TAP.equal(told, [told[0] + i // 20 for i in range(len(told))], 'who reads again is told first what was waiting')

@@ -54,13 +54,14 @@ def main():
         time.sleep(0.3 if who != 'lessor' else 1.5)
         restarted = time.time() if who != 'lessor' else 0       # no earlier than this
         fired = strike(server, points, who, point)
+        died = time.time() if who != 'lessor' else 0
         for user in users:
             user.stopping.set()
         for user in users:
             user.end()
         client = claviger.Client(server)
         leases, keys, seen = state_of(client)
-        problems = check(users, restarted, leases, keys, seen)
+        problems = check(users, restarted, died, leases, keys, seen)
         if not fired:
             problems.append('the point did not fire\n' + open(server.log).read()[-2000:])
         granted = sum(len(u.leases) for u in users)
