@@ -194,10 +194,10 @@ def backends_of(server, ports):
             for inode in sockets_of(p.pid) if inode in inodes}
 
 
-def backend_of(server, sock):
+def backend_of(server, sock, seconds=30):
     """Process id of the backend at the other end of this socket, waited for."""
     port = sock.getsockname()[1]
-    found = wait_until(lambda: backends_of(server, [port]), 30)
+    found = wait_until(lambda: backends_of(server, [port]), seconds)
     if not found:
         raise RuntimeError('no backend for this connection')
     return found[port]
@@ -249,13 +249,18 @@ def backends(server):
     return set(backends_of(server, ports).values())
 
 
-def connect(server, receive_buffer=None):
-    """A new connection and the process id of the backend that serves it."""
+def open_connection(server, receive_buffer=None):
     connection = socket.socket()
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.settimeout(30 * SLOW)
     connection.connect(('127.0.0.1', server.port))
+    return connection
+
+
+def connect(server, receive_buffer=None):
+    """A new connection and the process id of the backend that serves it."""
+    connection = open_connection(server, receive_buffer)
     return connection, backend_of(server, connection)
 
 

@@ -59,28 +59,32 @@ def unary(stream, path, data, head=None):
 
 
 class Wire:
-    """A connection of the attacker, and the backend that serves it."""
+    """A connection of the attacker; finds the backend that serves it, unless
+    nothing is to be said yet: such a connection does not last."""
 
     def __init__(self, server, ca=None, preface=True, settings=b'', receive_buffer=None):
-        for attempt in range(5):
-            try:
-                self._connect(server, ca, receive_buffer)
-                break
-            except OSError:     # too slow for a short handshake_timeout
-                if attempt == 4:
-                    raise
+        self.pid = None
         self.unsent = b''
         self.buffer = b''
         self.closed = False
         self.peak = 0
         self.busy = 0.0             # see quiet()
         self.frames = []
+        for attempt in range(5):
+            try:
+                self._connect(server, ca, receive_buffer)
+                if preface:
+                    self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
+                    self.pid = claviger.backend_of(server, self.socket, 10)
+                break
+            except (OSError, RuntimeError):     # too slow for a short timeout
+                self.socket.close()
+                if attempt == 4:
+                    raise
         self.socket.setblocking(False)
-        if preface:
-            self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
 
     def _connect(self, server, ca, receive_buffer):
-        self.socket, self.pid = claviger.connect(server, receive_buffer)
+        self.socket = claviger.open_connection(server, receive_buffer)
         if ca:
             context = ssl.create_default_context(cafile=ca)
             context.set_alpn_protocols(['h2'])
@@ -106,7 +110,7 @@ class Wire:
             return 0.0
 
     def alive(self):
-        return os.path.exists('/proc/%d' % self.pid)
+        return self.pid is None or os.path.exists('/proc/%d' % self.pid)
 
     def send(self, data, seconds=10.0, read=True):
         """As much as is taken in that time, the rest before what is sent next:
