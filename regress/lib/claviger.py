@@ -35,6 +35,8 @@ SANITIZER_ENV = {
              'LSAN_OPTIONS': 'suppressions=' + _SUPPRESSIONS + '/lsan.supp'},
     'tsan': {'TSAN_OPTIONS': 'second_deadlock_stack=1:suppressions=' + _SUPPRESSIONS + '/tsan.supp'},
 }.get(SANITIZER, {})
+# a hash that takes more than 5 s on a starved machine makes a login time out
+CHEAP_LOGINS = ['--argon2-memory=64', '--argon2-iterations=1']
 SANITIZER_REPORT = re.compile(r'ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:|'
                               r'Sanitizer CHECK failed|Sanitizer:DEADLYSIGNAL')
 

@@ -99,7 +99,7 @@ def all_operations(name, url, ca=None):
     return a
 
 
-own = claviger.Server().start()
+own = claviger.Server(args=claviger.CHEAP_LOGINS).start()
 set_up(own.url)
 all_operations('plain', own.url)
 TAP.equal(count(own), 100, 'the keys are there')
@@ -107,7 +107,7 @@ TAP.equal(count(own), 100, 'the keys are there')
 certificates = tempfile.TemporaryDirectory(prefix='claviger-certs-')
 ca = claviger.make_certificates(certificates.name)
 secure = claviger.Server(args=['--cert-file', certificates.name + '/server.crt', '--key-file',
-                               certificates.name + '/server.key'], tls=True).start()
+                               certificates.name + '/server.key'] + claviger.CHEAP_LOGINS, tls=True).start()
 set_up(secure.url, ca)
 all_operations('TLS', secure.url, ca)
 TAP.equal(count(secure, ca), 100, 'TLS: the keys are there')
