@@ -42,9 +42,9 @@ class EtcdServer:
     def start(self):
         return self.launch().wait_ready()
 
-    def wait_ready(self, seconds=30):
-        end = time.time() + seconds
-        while time.time() < end and self.process.poll() is None:
+    def wait_ready(self, seconds=120):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
             if 'serving client traffic' in self.log_text():
                 return self
             time.sleep(0.02)

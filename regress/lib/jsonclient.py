@@ -47,7 +47,7 @@ class JsonError(grpc.RpcError):
 class Connection:
     """One HTTP/1.1 connection, kept alive, made again when it has ended."""
 
-    def __init__(self, server, ca=None, cert=None, key=None, timeout=20):
+    def __init__(self, server, ca=None, cert=None, key=None, timeout=60):
         self.args = (server, ca, cert, key, timeout)
         self.http = None
 
@@ -106,7 +106,7 @@ class JsonClient:
         assert headers['Content-Type'] == 'application/json', (path, status, headers.items(), data)
         return status, headers, data.decode()
 
-    def call(self, method, request, response_class, timeout=20, metadata=()):
+    def call(self, method, request, response_class, timeout=60, metadata=()):
         status, headers, data = self.post(method, [request])
         if status == 200:
             return json_format.Parse(data, response_class())
@@ -118,7 +118,7 @@ class JsonClient:
         assert status != 401 or headers['WWW-Authenticate'] == body['message'], headers.items()
         raise JsonError(CODES[body['code']], body['message'])
 
-    def stream(self, method, request, response_class, timeout=20):
+    def stream(self, method, request, response_class, timeout=60):
         status, headers, data = self.post(method, [request])
         answers = []
         for line in data.splitlines():
@@ -133,7 +133,7 @@ class JsonClient:
         assert status == 200, (status, data)
         return answers
 
-    def first(self, method, request, response_class, is_bidi, timeout=20):
+    def first(self, method, request, response_class, is_bidi, timeout=60):
         """The first answer of a stream that goes on for ever; the connection ends with it."""
         self.n += 1
         http = self.connection.open()
