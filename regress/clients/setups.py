@@ -38,12 +38,12 @@ def certificate(name):
 class Setup:
     """A server, and how to come to it as the user app."""
 
-    def __init__(self, name):
+    def __init__(self, name, args=()):
         self.name = name
         self.tls = name != 'plain'
-        args = []
+        args = list(args)
         if self.tls:
-            args = ['--cert-file', certificate('server.crt'), '--key-file', certificate('server.key')]
+            args += ['--cert-file', certificate('server.crt'), '--key-file', certificate('server.key')]
         if name == 'certificate':
             args += ['--client-cert-auth', '--trusted-ca-file', certificate('ca.crt')]
         kind = etcd.EtcdServer if AGAINST_ETCD else claviger.Server
@@ -68,6 +68,16 @@ class Setup:
                      'role grant-permission --prefix app readwrite app/',
                      'role grant-permission --prefix app readwrite /locks/app/', 'user grant-role app app', 'auth enable'):
             ctl.run(*line.split(' '))
+
+    def restart(self, how):
+        """The server again on its data: how = 'stop' or 'kill'."""
+        if not AGAINST_ETCD:
+            self.server.stop() if how == 'stop' else self.server.kill9()
+            self.server.start()
+            return
+        self.server.process.send_signal(signal.SIGTERM if how == 'stop' else signal.SIGKILL)
+        self.server.process.wait()
+        self.server.start()
 
     def environment(self):
         """For a client that is another program."""

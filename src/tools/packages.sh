@@ -13,7 +13,8 @@ PACKAGES_TEST="git perl etcd-client etcd-server openssl libcmocka-dev curl
 	libclang-rt-14-dev nghttp2-client pg-bsd-indent"
 # what regress/clients tries; prepare_postgresql first, and install_npm
 PACKAGES_CLIENTS="etcd-client etcd-server python3-etcd3 python3-etcd3gw curl
-	postgresql-15 patroni python3-psycopg2"
+	postgresql-15 patroni python3-psycopg2 golang-go
+	ca-certificates"
 
 say() {
 	printf '== %s\n' "$*"
