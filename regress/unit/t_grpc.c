@@ -929,6 +929,20 @@ test_shutdown_without_ack(void **state)
 	assert_true(grpc_session_is_over(server));
 }
 
+/* what the GOAWAY does not name must not be done: the client does it again */
+static void
+test_shutdown_races_request(void **state)
+{
+	grpc_session_shutdown(server);
+	grpc_session_on_timer(server, grpc_session_next_timer_ms(server));
+	assert_true(server->has_final_goaway);
+	call_send(call_new("Prun"), NULL, 0);
+	assert_true(client_to_server());
+	assert_int_equal(grpc_session_streams(server), 0);
+	read_goaway();
+	assert_true(grpc_session_is_over(server));
+}
+
 /* ---- floods ---- */
 
 static void
@@ -2063,6 +2077,7 @@ main(void)
 		TEST(test_keepalive),
 		TEST(test_shutdown),
 		TEST(test_shutdown_without_ack),
+		TEST(test_shutdown_races_request),
 		TEST(test_ping_strikes),
 		TEST(test_ping_with_answers),
 		TEST(test_ping_interval_with_stream),

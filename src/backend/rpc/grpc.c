@@ -488,6 +488,17 @@ on_begin_headers(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 	/* trailers of a client mean nothing in gRPC */
 	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return count_frame(session, GUARD_EMPTY);
+	/*
+	 * The last GOAWAY says that this stream was not processed, and clients
+	 * make its request again elsewhere: so it must not be, also while that
+	 * GOAWAY is not sent yet and nghttp2 goes on to take streams.
+	 */
+	if (session->has_final_goaway)
+	{
+		nghttp2_submit_rst_stream(h2, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+								  NGHTTP2_REFUSED_STREAM);
+		return 0;
+	}
 	stream = stream_open(session, frame->hd.stream_id);
 	nghttp2_session_set_stream_user_data(h2, stream->id, stream);
 	return 0;
