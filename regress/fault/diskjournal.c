@@ -61,7 +61,7 @@ static int	journal = -1;
 static const char *watched;
 static size_t watched_len;
 
-static int	(*real_openat) (int, const char *, int, ...);
+static int	(*real_openat) (int, const char *, int,...);
 static ssize_t (*real_write) (int, const void *, size_t);
 static ssize_t (*real_pwrite) (int, const void *, size_t, off_t);
 static int	(*real_ftruncate) (int, off_t);
@@ -166,7 +166,8 @@ open_and_record(int dirfd, const char *path, int flags, mode_t mode)
 	if ((flags & (O_CREAT | O_TRUNC)) == 0)
 		return real_openat(dirfd, path, flags, mode);
 	whole = whole_path(dirfd, path, buffer);
-	was_there = stat(whole, &st) == 0;
+	was_there = stat (whole, &st) == 0;
+
 	fd = real_openat(dirfd, path, flags, mode);
 	if (fd < 0 || !is_watched(whole) || fstat(fd, &st) != 0 ||
 		!S_ISREG(st.st_mode))
@@ -327,7 +328,7 @@ mkdir(const char *path, mode_t mode)
 	begin();
 	path = whole_path(AT_FDCWD, path, buffer);
 	rc = real_mkdir(path, mode);
-	if (rc == 0 && is_watched(path) && stat(path, &st) == 0)
+	if (rc == 0 && is_watched(path) && stat (path, &st) == 0)
 		record(&(Record) {.kind = RECORD_MKDIR, .inode = st.st_ino}, path,
 			   NULL, NULL);
 	return rc;

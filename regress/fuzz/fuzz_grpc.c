@@ -25,10 +25,10 @@
 
 /* POST http /etcdserverpb.KV/Range, application/grpc; body not yet there */
 static const uint8_t open_stream[] =
-"\x00\x00\x39\x01\x04\x00\x00\x00\x01"
-"\x83\x86\x41\x01x\x04\x16/etcdserverpb.KV/Range"
-"\x0f\x10\x10" "application/grpc"
-"\x00\x05token\x01t";
+	"\x00\x00\x39\x01\x04\x00\x00\x00\x01"
+	"\x83\x86\x41\x01x\x04\x16/etcdserverpb.KV/Range"
+	"\x0f\x10\x10" "application/grpc"
+	"\x00\x05token\x01t";
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -110,7 +110,7 @@ client_acknowledge(Member *m, uint64_t from, uint64_t to)
 
 	for (size_t i = 0; i < npending; i++)
 	{
-		Pending	   *p = &pending[i];
+		Pending    *p = &pending[i];
 
 		if (p->member != m->id || (p->life == m->life &&
 								   (p->index < from || p->index > to)))

@@ -38,7 +38,7 @@ typedef struct Options
 	uint64_t	seconds;		/* of faults; healing and rest come after */
 	uint32_t	members;		/* 0: 3 or 5 by the seed */
 	uint32_t	without;		/* guards left out: bit per number */
-	bool		without_rounds;	/* serve reads without asking the voters */
+	bool		without_rounds; /* serve reads without asking the voters */
 	bool		verbose;
 	uint32_t	apply_every;	/* each nth seed is also carried out */
 	const char *dir;			/* for logs and votes */

@@ -29,7 +29,7 @@ static struct
 	int			started;
 	int			turns;
 	bool		wants_no_body;
-}			handled;
+} handled;
 
 static void
 answer(HttpExchange *x, int status, Bytes body)

@@ -37,7 +37,7 @@ static struct
 	int			left;			/* of an M */
 	size_t		each;
 	Request    *stream;			/* the last one opened, while it runs */
-}			doubled;
+} doubled;
 
 static ReqResult
 double_handler(Request *req)

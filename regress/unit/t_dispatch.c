@@ -454,7 +454,7 @@ static void
 malformed_messages_are_refused(void **state)
 {
 	/* truncated: length beyond the end, half a varint, half a fixed64 */
-	expect_undecodable(RPC_KV_PUT, BYTES_LITERAL("\x0a\x05""ab"));
+	expect_undecodable(RPC_KV_PUT, BYTES_LITERAL("\x0a\x05" "ab"));
 	expect_undecodable(RPC_KV_PUT, BYTES_LITERAL("\x18\x80"));
 	expect_undecodable(RPC_KV_PUT, BYTES_LITERAL("\x79\x01\x02"));
 	/* field number 0, group, tag and length beyond 32 bits */
@@ -485,11 +485,11 @@ static void
 strings_are_utf8_without_zero(void **state)
 {
 	/* UserGet, name: field 1 */
-	expect_undecodable(RPC_AUTH_USER_GET, BYTES_LITERAL("\x0a\x02""a\xff"));
+	expect_undecodable(RPC_AUTH_USER_GET, BYTES_LITERAL("\x0a\x02" "a\xff"));
 	expect_undecodable(RPC_AUTH_USER_GET, BYTES_LITERAL("\x0a\x06root\x00x"));
 	/* in a nested message it would be found as well: none of ours has one */
 	double_send_bytes(RPC_AUTH_USER_GET, NULL,
-					  BYTES_LITERAL("\x0a\x05""alice"));
+					  BYTES_LITERAL("\x0a\x05" "alice"));
 	expect_done();
 }
 
@@ -967,7 +967,7 @@ static struct
 	ErrCode		told;
 	ErrCode		authorized;
 	void	   *scratch;
-}			seen;
+} seen;
 
 static RpcInfo stream_rpc;
 

@@ -358,7 +358,7 @@ test_followers_do_not_propose(void **state)
 		assert_int_not_equal(update.role, ENGINE_LEADER);
 		assert_int_equal(update.commit_index, 1);
 	}
-	assert_int_equal(disk.term, 1);	/* pre-vote */
+	assert_int_equal(disk.term, 1); /* pre-vote */
 	engine_destroy(engine);
 }
 

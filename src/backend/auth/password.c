@@ -326,7 +326,7 @@ static size_t
 put_base64(char *out, const uint8_t *data, size_t len)
 {
 	static const char digits[] =
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	uint32_t	bits = 0;
 	int			nbits = 0;
 	size_t		n = 0;

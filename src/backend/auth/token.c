@@ -54,7 +54,7 @@
 #define SPARE_CELLS 32
 
 static const char alphabet[] =
-"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /* a doubly linked list of TokenCells, last used first */
 typedef struct CellList

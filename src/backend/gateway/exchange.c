@@ -36,7 +36,7 @@ static const struct
 {
 	const char *path;
 	RpcId		rpc;
-}			routes[] = {
+} routes[] = {
 #define ROUTE(path, rpc) {path, rpc},
 #include "gateway/routelist.h"
 #undef ROUTE

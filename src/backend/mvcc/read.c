@@ -59,9 +59,9 @@ static bool in_key_order(const RangeOp *op);
 static bool has_filter(const RangeOp *op);
 static bool passes_filter(const RangeOp *op, const KvVersion *kv);
 static void collected_sort(KvArray *kvs, const RangeOp *op);
-static int compare_for_sort(const void *a, const void *b, void *arg);
-static int compare_target(const KvVersion *a, const KvVersion *b,
-						  SortTarget target);
+static int	compare_for_sort(const void *a, const void *b, void *arg);
+static int	compare_target(const KvVersion *a, const KvVersion *b,
+						   SortTarget target);
 static void kvarray_add(KvArray *kvs, const KvVersion *kv);
 static const KvVersion *version_at(const KvVersion *newest, int64_t revision,
 								   ReadBudget *budget);

@@ -541,7 +541,7 @@ check_proof(int64_t now)
 		backend.proof_ms = -1;
 		session_shutdown(backend.session);
 		backend.deadline_ms = clock_earlier(backend.deadline_ms,
-									  now + SHUTDOWN_LIFETIME_MS);
+											now + SHUTDOWN_LIFETIME_MS);
 	}
 }
 

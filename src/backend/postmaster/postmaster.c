@@ -90,7 +90,7 @@ static bool worker_was_ready;
 static bool is_stop_wanted;		/* came in PM_CRASHED */
 static Listener listeners[MAX_LISTENERS];
 static int	nlisteners;
-static int	nclients;		/* so many of them, the first, are for clients */
+static int	nclients;			/* so many of them, the first, are for clients */
 static bool listeners_polled;
 static TlsContext *tls;
 static int	epoll_fd = -1;

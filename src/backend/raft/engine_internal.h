@@ -64,7 +64,7 @@ struct RaftEngine
 	uint64_t	read_seq;
 
 	/* the event under way, for what the library says while it lasts */
-	const struct raft_entry *submitted;	/* ours: the library frees nothing */
+	const struct raft_entry *submitted; /* ours: the library frees nothing */
 	uint64_t	append_term;	/* of the MESSAGE_APPEND that is looked at */
 	uint64_t	append_prev_term;
 	bool		was_rejected;

@@ -75,7 +75,7 @@ struct RaftLog
 
 	uint64_t	next_index;
 
-	uint64_t	spares[MAX_SPARES];	/* numbers in their names */
+	uint64_t	spares[MAX_SPARES]; /* numbers in their names */
 	uint32_t	nspares;
 	uint64_t	next_spare;
 	int			spare_fd;		/* being filled; -1: none */

@@ -275,8 +275,8 @@ stream_refuse(GrpcStream *stream, GrpcStatus status)
 	nv[3].value = (uint8_t *) (uintptr_t) message.data;
 	nv[3].valuelen = message.len;
 	stream_submitted(stream, nghttp2_submit_response(session->h2, stream->id, nv,
-												  message.len > 0 ? 4 : 3,
-												  NULL));
+													 message.len > 0 ? 4 : 3,
+													 NULL));
 }
 
 void
@@ -544,8 +544,8 @@ grant_window(GrpcStream *stream)
 	stream_note_held(stream);
 	/* nothing of the stream was ever given back, so this counts from its start */
 	stream_submitted(stream, nghttp2_session_set_local_window_size(session->h2, 0,
-																stream->id,
-																(int32_t) bytes));
+																   stream->id,
+																   (int32_t) bytes));
 	return true;
 }
 
@@ -686,7 +686,7 @@ answer(GrpcStream *stream)
 	grpcframe_write_prefix(stream->prefix,
 						   (uint32_t) stream->req->answer.len);
 	stream_submitted(stream, nghttp2_submit_response(session->h2, stream->id, nv,
-												  lengthof(nv), &provider));
+													 lengthof(nv), &provider));
 }
 
 /* nghttp2 asks for the next bytes of a DATA frame */

@@ -83,7 +83,7 @@ static struct
 
 	uint64_t	synced;			/* read up to here, but for those behind */
 	int64_t		revision;		/* of the last turn's version */
-	uint64_t	auth_stamp;	/* for which all have been asked */
+	uint64_t	auth_stamp;		/* for which all have been asked */
 	bool		is_due;
 
 	/*

@@ -114,7 +114,7 @@ typedef struct HashJob
  * control_attach_slot().  VERIFY without a sound PHC string costs dummy_cost.
  */
 extern void hashpool_init(const PasswordCost *dummy_cost);
-extern int	hashpool_fd(void);		/* readable when jobs are done */
+extern int	hashpool_fd(void);	/* readable when jobs are done */
 
 /*
  * Queue a job; it belongs to the pool until hashpool_collect() returns it.

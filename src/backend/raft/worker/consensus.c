@@ -83,7 +83,7 @@ typedef struct Consensus
 	/* proposed, not yet committed */
 	RaftEntry **inflight;		/* circular, by index */
 	uint32_t	inflight_cap;	/* power of two */
-	uint64_t	first_inflight;	/* index of the oldest */
+	uint64_t	first_inflight; /* index of the oldest */
 	uint64_t	next_index;
 
 	/* the first entry of the running term: reads wait until it is applied */

@@ -95,7 +95,7 @@ extern void applythread_trim(void);
 extern void applythread_want_wakeups(bool on);
 /* a configuration that has been applied since the last call */
 extern bool applythread_take_configuration(uint64_t *index, Buf *out);
-extern void applythread_stop(void);	/* finishes what is queued */
+extern void applythread_stop(void); /* finishes what is queued */
 
 /* ---- publish.c ---- */
 

@@ -54,7 +54,7 @@ static const struct
 {
 	const void *variable;
 	ValueCheck	check;
-}			value_checks[] = {
+} value_checks[] = {
 	{&guc_name, check_name},
 	{&guc_listen_client_urls, check_listen_urls},
 	{&guc_listen_metrics_urls, check_metrics_urls},

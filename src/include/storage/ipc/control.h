@@ -127,7 +127,7 @@ extern void control_release_slot_memory(int slot);
  * or it counts as a handshake).
  */
 extern void control_attach_slot(int slot);
-extern int	control_own_slot(void);		/* -1: none */
+extern int	control_own_slot(void); /* -1: none */
 extern ProcSlot *control_slot(int slot);
 extern ProcSlot *control_self(void);	/* NULL before attach */
 extern void control_set_user(const char *user);

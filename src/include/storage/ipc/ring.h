@@ -117,7 +117,7 @@ extern void ring_attach_worker(void);
 extern void ring_detach_worker(void);
 /* an eventfd; the caller reads it when it is readable */
 extern int	ring_submission_fd(void);
-extern int	ring_attach_fd(void);		/* new backends announce themselves */
+extern int	ring_attach_fd(void);	/* new backends announce themselves */
 extern void ring_accept_attachments(void);
 
 /*

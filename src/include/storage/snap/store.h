@@ -46,7 +46,7 @@ typedef struct StoreVersion
 	/* key-value state: items are KvVersion (mvcc/kvversion.h) */
 	CowTree		keys;
 	int64_t		kv_revision;	/* 1 in a fresh store */
-	int64_t		compacted_revision;	/* 0: never compacted; see mvcc.h */
+	int64_t		compacted_revision; /* 0: never compacted; see mvcc.h */
 	VersionLog	log;
 
 	/* auth state: UserEntry, RoleEntry (auth/authstate.h) */
@@ -87,7 +87,7 @@ typedef struct RaftStatus
 	_Atomic uint64_t cluster_id;	/* set before the first backend, then fixed */
 	_Atomic uint64_t member_id;
 	_Atomic uint64_t term;
-	_Atomic uint64_t leader_id;	/* 0: none known */
+	_Atomic uint64_t leader_id; /* 0: none known */
 	_Atomic uint64_t commit_index;
 	_Atomic uint64_t last_index;
 	_Atomic uint64_t db_size_bytes; /* Berkeley DB files on disk */
@@ -132,7 +132,7 @@ extern void store_close_writer_fd(void);
 /* unmap; for the restart after a crash, when no child is left */
 extern void store_destroy(void);
 
-extern RaftStatus *store_raft_status(void);	/* const use outside the worker */
+extern RaftStatus *store_raft_status(void); /* const use outside the worker */
 extern size_t store_reserved_bytes(void);
 extern const void *store_base(void);
 
