@@ -108,7 +108,7 @@ mvcc_txn(MvccWrite *w, const TxnOp *op, bool *succeeded, Buf *out)
 {
 	TxnRun		run = {
 		.v = w->draft, .w = w, .counts = &w->counts,
-	.scratch = w->scratch, .out = out};
+		.scratch = w->scratch, .out = out};
 	ErrCode		error;
 
 	run.budget.max_steps = TXN_MAX_STEPS;
@@ -134,7 +134,7 @@ mvcc_txn_readonly(const StoreVersion *v, const TxnOp *txn, int64_t deadline_ms,
 	size_t		start = out->len;
 	TxnRun		run = {
 		.v = v, .counts = counts, .scratch = scratch, .out = out,
-	.out_start = start};
+		.out_start = start};
 	ErrCode		error;
 
 	Assert(mvcc_txn_is_readonly(txn));
