@@ -64,6 +64,9 @@ def main():
             E.RequestOp(request_put=E.PutRequest(key=b'small%05d' % (i * 128 + j), value=b'y' * 200))
             for j in range(128)]), E.TxnResponse)
     others = [claviger.Client(server) for _ in range(4)]
+    # connected, so that nothing but the defragmentation takes time
+    TAP.ok(all(wait_until(lambda: claviger.error_of(lambda: c.call(MA + 'Status', E.StatusRequest(), E.StatusResponse)) is None)
+               for c in others), 'four clients')
     threads = [threading.Thread(target=defragment, args=(c,)) for c in others]
     armed = points.arm(POINT, HOLD)
     for t in threads:
