@@ -21,7 +21,6 @@
 #define _GNU_SOURCE
 
 /* system */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -34,6 +33,9 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+/* this directory */
+#include "preload.h"
 
 typedef enum RecordKind
 {
@@ -83,21 +85,6 @@ static void record(Record *r, const char *path, const char *to,
 				   const void *data);
 static bool is_zeros(const void *data, size_t n);
 static int	sync_with(int (*fn) (int), int fd);
-
-static void *
-symbol(const char *name)
-{
-	void	   *found = dlsym(RTLD_NEXT, name);
-
-	if (found == NULL)
-		abort();
-	return found;
-}
-
-/* a function pointer out of a data pointer, as POSIX allows */
-#define FIND(name) \
-	do { void *found = symbol(#name); \
-		__builtin_memcpy(&real_##name, &found, sizeof(found)); } while (0)
 
 __attribute__((constructor)) static void
 begin(void)

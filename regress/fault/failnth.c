@@ -15,7 +15,6 @@
 #define _GNU_SOURCE
 
 /* system */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -28,6 +27,9 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+/* this directory */
+#include "preload.h"
 
 #define MAX_SPARED 4
 
@@ -80,21 +82,6 @@ static size_t early_used;
 
 static bool should_fail(FailKind kind);
 static bool fd_is_file(int fd);
-
-static void *
-symbol(const char *name)
-{
-	void	   *found = dlsym(RTLD_NEXT, name);
-
-	if (found == NULL)
-		abort();
-	return found;
-}
-
-/* a function pointer out of a data pointer, as POSIX allows */
-#define FIND(name) \
-	do { void *found = symbol(#name); \
-		__builtin_memcpy(&real_##name, &found, sizeof(found)); } while (0)
 
 static void
 find_all(void)
