@@ -84,12 +84,11 @@ def count_fds(pid):
 
 
 def private_kb(pid):
-    """Memory that is the process's own, and its part of shared pages."""
-    found = {}
+    """Memory that is the process's own."""
     for line in open('/proc/%d/status' % pid):
-        name, value = line.split(':', 1)
-        found[name] = value
-    return {'anon': int(found['RssAnon'].split()[0]), 'shared': int(found['RssShmem'].split()[0])}
+        if line.startswith('RssAnon:'):
+            return int(line.split()[1])
+    return 0
 
 
 def put(client, key, value, timeout=60):

@@ -365,6 +365,7 @@ def dashboards():
               'puts, deletes and ranges of transactions count, of the branch that runs, and of none that fails')
     TAP.equal(read_one('etcd_debugging_mvcc_total_put_size_in_bytes'), 4 + 4 + 3 * 6, 'bytes that were put')
     TAP.equal(read_one('etcd_debugging_mvcc_keys_total'), 2, 'keys that are there: a and d')
+    TAP.ok(0 < read_one('claviger_store_used_bytes') < 1e6, 'memory of the store', read_one('claviger_store_used_bytes'))
     TAP.equal(read_one('claviger_store_keys'), 4, 'deleted ones are in the index until they are compacted')
     stream = socket.create_connection(('127.0.0.1', server.port))
     stream.sendall(b'POST /v3/watch HTTP/1.1\r\nHost: h\r\nContent-Length: 33\r\n\r\n{"create_request":{"key":"YQ=="}}')

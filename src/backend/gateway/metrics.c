@@ -54,6 +54,8 @@ GAUGE_GET(get_applied, s->v->applied_index)
 GAUGE_GET(get_quota, guc_effective_quota())
 GAUGE_GET(get_db_size, atomic_load(&s->status->db_size_bytes))
 GAUGE_GET(get_live_bytes, s->v->live_bytes)
+GAUGE_GET(get_store_used, atomic_load(&s->status->store_used_bytes))
+GAUGE_GET(get_store_retired, atomic_load(&s->status->store_retired_bytes))
 GAUGE_GET(get_revision, s->v->kv_revision)
 GAUGE_GET(get_compacted, s->v->compacted_revision)
 GAUGE_GET(get_auth_revision, s->v->auth_revision)
@@ -105,6 +107,8 @@ static const Gauge gauges[] = {
 	{"etcd_debugging_mvcc_compact_revision", "Revision of the last compaction.", get_compacted},
 	{"etcd_debugging_auth_revision", "Revision of users and roles.", get_auth_revision},
 	{"etcd_debugging_mvcc_keys_total", "Keys, without those that were deleted.", get_live_keys},
+	{"claviger_store_used_bytes", "Bytes of shared memory that hold keys, trees, users and roles, and what waits for readers.", get_store_used},
+	{"claviger_store_retired_bytes", "Bytes of it that nobody can reach any more, but readers that began earlier.", get_store_retired},
 	{"claviger_store_keys", "Keys in the index; deleted ones until they are compacted.", get_keys},
 	{"claviger_auth_enabled", "Whether authentication is on: 1 or 0.", get_auth_enabled},
 	{"claviger_users", "Users.", get_users},

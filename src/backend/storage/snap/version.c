@@ -75,6 +75,7 @@ static uint32_t draft_index;
 
 static void show_oldest_hold(void);
 static uint64_t oldest_pinned_epoch(void);
+static void show_usage(void);
 static void retired_push(const void *p, size_t size);
 static const Retired *retired_oldest(void);
 static void retired_pop(void);
@@ -239,9 +240,8 @@ store_reclaim(void)
 	uint64_t	oldest;
 
 	/* nothing, or nothing that was published: spare the look at all slots */
-	if (piece == NULL || piece->epoch == atomic_load(&store_header->epoch))
-		return retired_bytes;
-	oldest = oldest_pinned_epoch();
+	oldest = piece == NULL || piece->epoch == atomic_load(&store_header->epoch)
+		? 0 : oldest_pinned_epoch();
 	for (uint32_t n = 0; n < STORE_RECLAIM_MAX; n++)
 	{
 		if (piece == NULL || piece->epoch >= oldest)
@@ -251,6 +251,7 @@ store_reclaim(void)
 		retired_pop();
 		piece = retired_oldest();
 	}
+	show_usage();
 	return retired_bytes;
 }
 
@@ -313,6 +314,19 @@ store_forget_versions(void)
 	published = NULL;
 	pin_depth = 0;
 	pinned_version = NULL;
+}
+
+/* ---- for the metrics ---- */
+
+static void
+show_usage(void)
+{
+	RaftStatus *status = &store_header->raft_status;
+
+	atomic_store_explicit(&status->store_used_bytes, store_bytes_used(),
+						  memory_order_relaxed);
+	atomic_store_explicit(&status->store_retired_bytes, retired_bytes,
+						  memory_order_relaxed);
 }
 
 /* ---- pins ---- */

@@ -91,6 +91,9 @@ typedef struct RaftStatus
 	_Atomic uint64_t commit_index;
 	_Atomic uint64_t last_index;
 	_Atomic uint64_t db_size_bytes; /* Berkeley DB files on disk */
+	/* store_bytes_used(), store_bytes_retired() as of the last store_reclaim() */
+	_Atomic uint64_t store_used_bytes;
+	_Atomic uint64_t store_retired_bytes;
 	_Atomic int64_t removed_revision;	/* what compaction up to here made
 										 * unreachable is gone */
 	/* positions before this one in the version log: watchers have been told */
