@@ -69,6 +69,7 @@ typedef struct World
 	uint8_t		payload[65536];
 	size_t		payload_len;
 	bool		ring_is_full;
+	int			room;			/* full after so many, if not 0 */
 	Completion	done;
 	bool		has_done;
 
@@ -351,6 +352,7 @@ ring_submit(SubmitKind kind, uint64_t request_id, Bytes payload)
 {
 	if (world.ring_is_full)
 		return false;
+	world.ring_is_full = world.room > 0 && --world.room == 0;
 	world.nsubmitted++;
 	world.kind = kind;
 	world.id = request_id;

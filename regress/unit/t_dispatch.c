@@ -702,15 +702,84 @@ failed_range_leaves_no_half_answer(void **state)
 	expect_error(ERR_COMPACTED);
 }
 
+/* what was submitted last */
 static void
-full_ring_is_told(void **state)
+expect_put_of(const char *key)
+{
+	assert_non_null(memmem(world.payload, world.payload_len, key, strlen(key)));
+}
+
+static void
+full_ring_is_waited_for(void **state)
 {
 	world.ring_is_full = true;
-	send_put(NULL, "k");
-	expect_error(ERR_TOO_MANY_REQUESTS);
+	send_put(NULL, "first");
 	atomic_store(&world.raft.reads_are_local, false);
 	send_range(NULL, "k", false);
-	expect_error(ERR_TOO_MANY_REQUESTS);
+	assert_int_equal(world.answer.n, 0);
+	assert_int_equal(world.nsubmitted, 0);
+	/* an answer to somebody else: still no room */
+	double_complete(&(Completion) {.request_id = 123456});
+	assert_int_equal(world.nsubmitted, 0);
+
+	/* room for one; what comes now does not overtake */
+	world.room = 1;
+	world.ring_is_full = false;
+	send_put(NULL, "third");
+	assert_int_equal(world.nsubmitted, 0);
+	double_complete(&(Completion) {.request_id = 123456});
+	assert_int_equal(world.nsubmitted, 1);
+	assert_int_equal(world.kind, SUBMIT_LOGOP);
+	expect_put_of("first");
+
+	world.ring_is_full = false;
+	double_complete(&(Completion) {.revision = 43});
+	assert_int_equal(world.answer.n, 1);
+	assert_int_equal(world.nsubmitted, 3);
+	expect_put_of("third");
+	double_complete(&(Completion) {.revision = 44});
+	assert_int_equal(world.answer.n, 2);
+	double_complete(&(Completion) {.request_id = world.id - 1});
+	assert_int_equal(world.answer.n, 3);
+	assert_int_equal(dispatch_outstanding(), 0);
+}
+
+static void
+gone_while_waiting_for_room(void **state)
+{
+	world.ring_is_full = true;
+	send_put(NULL, "cancelled");
+	dispatch_cancel(world.req);
+	send_put(NULL, "late");
+	dispatch_expire(INT64_MAX);
+	expect_error(ERR_TIMEOUT);
+	send_put(NULL, "k");
+	world.ring_is_full = false;
+	double_complete(&(Completion) {.request_id = 123456});
+	assert_int_equal(world.nsubmitted, 1);
+	expect_put_of("k");
+	double_complete(&(Completion) {.revision = 43});
+	assert_int_equal(world.answer.n, 1);
+}
+
+static void
+congestion_stops_the_input(void **state)
+{
+	char		key[50000];
+
+	memset(key, 'k', sizeof(key) - 1);
+	key[sizeof(key) - 1] = '\0';
+	world.ring_is_full = true;
+	for (int i = 0; i < 20; i++)
+		send_put(NULL, key);
+	assert_false(dispatch_is_congested());
+	send_put(NULL, key);
+	assert_true(dispatch_is_congested());
+	/* nobody waits any more, and nothing is kept for them */
+	dispatch_expire(INT64_MAX);
+	assert_int_equal(world.answer.n, 21);
+	assert_false(dispatch_is_congested());
+	assert_int_equal(world.nsubmitted, 0);
 }
 
 static void
@@ -898,7 +967,9 @@ quota_refuses_what_adds(void **state)
 	world.version.live_bytes = 5000;
 	world.ring_is_full = true;
 	send_put(NULL, "k");
-	expect_error(ERR_NO_SPACE);
+	assert_int_equal(world.answer.n, 0);
+	dispatch_expire(INT64_MAX);
+	expect_error(ERR_TIMEOUT);
 	world.ring_is_full = false;
 
 	del.key.data = (uint8_t *) "k";
@@ -1297,7 +1368,9 @@ main(void)
 		TEST(failed_barrier_fails_the_read),
 		TEST(failed_proposal_fails_the_write),
 		TEST(failed_range_leaves_no_half_answer),
-		TEST(full_ring_is_told),
+		TEST(full_ring_is_waited_for),
+		TEST(gone_while_waiting_for_room),
+		TEST(congestion_stops_the_input),
 		TEST(unknown_completion_is_dropped),
 		TEST(cancel_while_in_the_ring),
 		TEST(cancel_while_hashing),

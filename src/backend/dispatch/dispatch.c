@@ -62,6 +62,9 @@ static const uint8_t next_states[] = {
 	[REQ_ANSWERED] = 0,
 };
 
+/* of operations that wait for room in the ring; above it no input is read */
+#define UNSENT_MAX_BYTES ((size_t) 1024 * 1024)
+
 static uint32_t nawaited;
 
 static void count_awaited(Request *req, bool is_awaited);
@@ -171,6 +174,7 @@ dispatch_on_completions(void)
 		}
 		ring_completion_done();
 	}
+	pending_send_unsent();
 }
 
 int
@@ -223,6 +227,7 @@ dispatch_expire(int64_t now_ms)
 		request_settle(req, give_up(req, is_clients ?
 									ERR_DEADLINE_EXCEEDED : ERR_TIMEOUT));
 	}
+	pending_send_unsent();
 	stream_check_leader(now_ms);
 }
 
@@ -230,6 +235,12 @@ uint32_t
 dispatch_outstanding(void)
 {
 	return pending_count() + timer_count();
+}
+
+bool
+dispatch_is_congested(void)
+{
+	return pending_unsent_bytes() > UNSENT_MAX_BYTES;
 }
 
 bool

@@ -8,6 +8,11 @@
  * as a lower bound (taking one out does not move it), so that the event loop
  * asks for it without looking at the list, and the list is walked only when
  * that moment has come.
+ *
+ * A record for which the ring has no room stands in a line, and goes into the
+ * ring when answers have come: whoever filled the ring gets one for each record
+ * in it, and the worker makes the room before it answers.  Its request has its
+ * ring id all the time; that of a request which has gone meanwhile is not sent.
  */
 #include "server.h"
 
@@ -19,6 +24,16 @@
 #include "dispatch/pending.h"
 #include "storage/ipc/control.h"
 
+/* a record that waits for room in the ring; on the heap */
+typedef struct UnsentRecord
+{
+	struct UnsentRecord *next;
+	uint64_t	id;
+	SubmitKind	kind;
+	size_t		len;
+	uint8_t		payload[];
+} UnsentRecord;
+
 #define NBUCKETS RING_MAX_OUTSTANDING	/* power of two */
 
 /* what etcd gives a replicated request: 5 s and two elections */
@@ -29,7 +44,12 @@ static Request *first_pending;
 static uint32_t npending;
 static uint64_t last_ring_id;
 static int64_t earliest_ms;		/* meaningful while npending > 0 */
+static UnsentRecord *first_unsent;
+static UnsentRecord *last_unsent;
+static size_t unsent_bytes;
 
+static void line_up(SubmitKind kind, uint64_t id, Bytes payload);
+static bool send_record(const UnsentRecord *record);
 static void enter(Request *req);
 static Request **bucket_of(uint64_t ring_id);
 
@@ -41,22 +61,43 @@ pending_init(void)
 	first_pending = NULL;
 }
 
-ErrCode
+void
 pending_submit_ring(Request *req, SubmitKind kind, Bytes payload)
 {
-	uint64_t	id = last_ring_id + 1;
+	uint64_t	id = ++last_ring_id;
 	Request   **bucket = bucket_of(id);
 
 	Assert(!pending_has(req));
-	if (!ring_submit(kind, id, payload))
-		return ERR_TOO_MANY_REQUESTS;
-	last_ring_id = id;
+	if (first_unsent != NULL || !ring_submit(kind, id, payload))
+		line_up(kind, id, payload);
 	req->ring_id = id;
 	req->ring_kind = kind;
 	req->next_in_bucket = *bucket;
 	*bucket = req;
 	enter(req);
-	return ERR_NONE;
+}
+
+void
+pending_send_unsent(void)
+{
+	while (first_unsent != NULL && send_record(first_unsent))
+	{
+		UnsentRecord *record = first_unsent;
+
+		first_unsent = record->next;
+		if (first_unsent == NULL)
+			last_unsent = NULL;
+		unsent_bytes -= record->len;
+		/* the hash of a password, perhaps */
+		secret_wipe(record->payload, record->len);
+		free(record);
+	}
+}
+
+size_t
+pending_unsent_bytes(void)
+{
+	return unsent_bytes;
 }
 
 ErrCode
@@ -155,6 +196,34 @@ uint32_t
 pending_count(void)
 {
 	return npending;
+}
+
+static void
+line_up(SubmitKind kind, uint64_t id, Bytes payload)
+{
+	UnsentRecord *record = xmalloc(sizeof(*record) + payload.len);
+
+	record->next = NULL;
+	record->id = id;
+	record->kind = kind;
+	record->len = payload.len;
+	if (payload.len > 0)
+		memcpy(record->payload, payload.data, payload.len);
+	if (last_unsent != NULL)
+		last_unsent->next = record;
+	else
+		first_unsent = record;
+	last_unsent = record;
+	unsent_bytes += record->len;
+}
+
+/* False if there is still no room; true also if nobody waits for it any more. */
+static bool
+send_record(const UnsentRecord *record)
+{
+	return pending_find(record->id) == NULL ||
+		ring_submit(record->kind, record->id,
+					bytes_make(record->payload, record->len));
 }
 
 /* Into the list, with the time from which on nobody waits any longer. */

@@ -28,14 +28,14 @@
 /* keep the encoding buffer between requests unless it has grown beyond this */
 #define ENTRY_KEEP_BYTES (256 * 1024)
 
-/* the entry being encoded; ring_submit() copies it at once */
+/* the entry being encoded; pending_submit_ring() copies it at once */
 static Buf	entry;
 
 static ErrCode resolve_identity(Request *req, const StoreVersion *v,
 								bool is_use);
 static void show_user(Bytes user);
-static ErrCode submit_entry(Request *req, const LogOp *op);
-static ReqResult await_answer(Request *req, ErrCode submitted);
+static ReqResult submit_entry(Request *req, const LogOp *op);
+static ReqResult await_answer(Request *req);
 static ReqResult refuse_no_space(Request *req);
 static ReqResult answer_no_space(Request *req, const Completion *done);
 static ReqResult take_result(Request *req, const Completion *done);
@@ -137,7 +137,7 @@ request_propose(Request *req, LogOp *op, ReqCompletionFn on_completion)
 	op->identity = req->identity;
 	req->on_read = NULL;
 	req->on_completion = on_completion != NULL ? on_completion : take_result;
-	return await_answer(req, submit_entry(req, op));
+	return submit_entry(req, op);
 }
 
 ReqResult
@@ -151,13 +151,9 @@ request_read_barrier(Request *req, ReqReadFn on_read)
 ReqResult
 request_ask_worker(Request *req, ReqReadFn on_read)
 {
-	ErrCode		error;
-
 	req->on_completion = NULL;
 	req->on_read = on_read;
-	error = pending_submit_ring(req, SUBMIT_READ, BYTES_EMPTY);
-	if (error != ERR_NONE)
-		return request_fail(req, error);
+	pending_submit_ring(req, SUBMIT_READ, BYTES_EMPTY);
 	/* a permitted one asks again, on the version that it reads */
 	request_move(req, req->state == REQ_RECEIVED ? REQ_BARRIER : REQ_WAITING);
 	return REQ_PENDING;
@@ -182,8 +178,8 @@ request_renew_lease(Request *req, int64_t id, ReqCompletionFn on_completion)
 	lease_renewal_encode(&renewal, &entry);
 	req->on_read = NULL;
 	req->on_completion = on_completion;
-	return await_answer(req, pending_submit_ring(req, SUBMIT_LEASE_RENEW,
-												 buf_bytes(&entry)));
+	pending_submit_ring(req, SUBMIT_LEASE_RENEW, buf_bytes(&entry));
+	return await_answer(req);
 }
 
 ReqResult
@@ -225,7 +221,8 @@ request_submit(Request *req, SubmitKind kind,
 	}
 	req->on_read = NULL;
 	req->on_completion = on_completion;
-	return await_answer(req, pending_submit_ring(req, kind, BYTES_EMPTY));
+	pending_submit_ring(req, kind, BYTES_EMPTY);
+	return await_answer(req);
 }
 
 ReqResult
@@ -284,28 +281,25 @@ show_user(Bytes user)
 	control_set_user(name);
 }
 
-static ErrCode
+static ReqResult
 submit_entry(Request *req, const LogOp *op)
 {
-	ErrCode		error;
+	bool		fits;
 
 	entry.len = 0;
 	logop_encode(op, &entry);
-	if (entry.len > (uint64_t) guc_max_request_bytes)
-		error = ERR_REQUEST_TOO_LARGE;
-	else
-		error = pending_submit_ring(req, SUBMIT_LOGOP, buf_bytes(&entry));
+	fits = entry.len <= (uint64_t) guc_max_request_bytes;
+	if (fits)
+		pending_submit_ring(req, SUBMIT_LOGOP, buf_bytes(&entry));
 	if (entry.cap > ENTRY_KEEP_BYTES)
 		buf_free(&entry);
-	return error;
+	return fits ? await_answer(req) : request_fail(req, ERR_REQUEST_TOO_LARGE);
 }
 
-/* the raft worker has been asked, or could not be */
+/* the raft worker has been asked */
 static ReqResult
-await_answer(Request *req, ErrCode submitted)
+await_answer(Request *req)
 {
-	if (submitted != ERR_NONE)
-		return request_fail(req, submitted);
 	request_move(req, REQ_WAITING);
 	return REQ_PENDING;
 }
@@ -331,10 +325,7 @@ refuse_no_space(Request *req)
 			   "the alarm, or raise quota_backend_bytes.",
 			   "the quota on stored bytes is reached: raising alarm NOSPACE");
 	req->on_completion = answer_no_space;
-	if (submit_entry(req, &op) != ERR_NONE)
-		return request_fail(req, ERR_NO_SPACE);
-	request_move(req, REQ_WAITING);
-	return REQ_PENDING;
+	return submit_entry(req, &op);
 }
 
 /* whatever became of the alarm */

@@ -331,6 +331,7 @@ static bool
 may_read(void)
 {
 	return !backend.peer_closed && !backend.is_blocked &&
+		!dispatch_is_congested() &&
 		(backend.session == NULL || session_wants_input(backend.session));
 }
 

@@ -72,6 +72,13 @@ extern void dispatch_expire(int64_t now_ms);
 extern uint32_t dispatch_outstanding(void);
 
 /*
+ * The raft worker does not keep up with this connection: read nothing more
+ * from it.  What had been read already is kept until there is room; an answer
+ * or an expiry ends it, dispatch_on_completions() or dispatch_expire().
+ */
+extern bool dispatch_is_congested(void);
+
+/*
  * Does the client wait for something that he may have and that takes as long
  * as it takes: a lock, an election, events?
  */

@@ -27,9 +27,16 @@ typedef struct PendingHash
 
 extern void pending_init(void);
 
-/* Queue a record for the worker; ERR_TOO_MANY_REQUESTS if there is no room. */
-extern ErrCode pending_submit_ring(Request *req, SubmitKind kind,
-								   Bytes payload);
+/*
+ * Queue a record for the worker; the payload is copied.  While the ring has no
+ * room for it, it waits behind those that came before it.
+ */
+extern void pending_submit_ring(Request *req, SubmitKind kind, Bytes payload);
+
+/* Try again with those that wait for room; after answers, and after expiry. */
+extern void pending_send_unsent(void);
+/* in the records that wait for room */
+extern size_t pending_unsent_bytes(void);
 
 /* Queue the job; on an error it stays with the caller. */
 extern ErrCode pending_submit_hash(Request *req, PendingHash *hash);

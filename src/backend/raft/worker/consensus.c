@@ -14,8 +14,8 @@
  * vote, which must be stored before anything else may happen).
  *
  * Memory: when too much is proposed and not yet applied, the rings are left
- * alone until apply has caught up; backends then answer "too many requests"
- * by themselves.
+ * alone until apply has caught up; backends whose rings are full then stop
+ * reading from their clients.
  *
  * What a backend submits is input from outside.  An entry that cannot be
  * decoded would be a PANIC in apply, on every member and after every restart,
