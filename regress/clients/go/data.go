@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 var dataChecks = []check{
 	{"get, every option", getOptions},
 	{"put, every option", putOptions},
+	{"put, a thousand side by side", putTogether},
 	{"delete, every option", deleteOptions},
 	{"txn, every comparison", txnCompares},
 	{"txn, nested, refused", txnNested},
@@ -108,6 +110,20 @@ func putOptions(ctx context.Context) {
 	answerOp, err := client.Do(ctx, clientv3.OpPut("app/put", "three"))
 	must(err)
 	need(answerOp.Put().Header.Revision > kv.ModRevision, "Do: no new revision")
+}
+
+// The client sends requests that are made at one time a piece of each in turn.
+func putTogether(ctx context.Context) {
+	for _, row := range []struct{ requests, size int }{{1000, 60000}, {100, 700000}} {
+		value := strings.Repeat("x", row.size)
+		together(row.requests, func(i int) {
+			put(ctx, fmt.Sprintf("app/together/%d", i), value)
+		})
+		answer := get(ctx, "app/together/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		equal(answer.Count, int64(row.requests))
+		_, err := client.Delete(ctx, "app/together/", clientv3.WithPrefix())
+		must(err)
+	}
 }
 
 func deleteOptions(ctx context.Context) {

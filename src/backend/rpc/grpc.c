@@ -104,6 +104,8 @@ grpc_session_create(MemContext *mcx, const GrpcOptions *options)
 	session->earliest_deadline_ms = INT64_MAX;
 	guard_init(&session->guard, session->now_ms);
 	session->h2 = h2_create(session);
+	session->stream_window =
+		stream_first_window((uint32_t) guc_max_concurrent_streams);
 	submit_settings(session);
 	return session;
 }
@@ -318,7 +320,7 @@ submit_settings(GrpcSession *session)
 		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
 		(uint32_t) guc_max_concurrent_streams},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, METADATA_MAX_BYTES},
-		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES},
+		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, session->stream_window},
 		{NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
 	};
 

@@ -11,6 +11,8 @@
 #include "rpc/grpcframe.h"
 
 #define FIRST_BYTES 1024
+/* above the first window of a stream there are few at one time */
+#define MANY_BYTES 65536
 /* a buffer up to this size waits for the next request */
 #define KEEP_BYTES 8192
 
@@ -107,8 +109,12 @@ store(GrpcFrame *frame, Bytes data)
 		return;
 	if (frame->cap - frame->len < data.len)
 	{
-		/* at most twice what came, and never more than was announced */
-		size_t		cap = size_max(frame->cap * 2, FIRST_BYTES);
+		/*
+		 * A quarter more than came while many may lie side by side, later at
+		 * most twice what came, and never more than was announced.
+		 */
+		size_t		more = frame->cap < MANY_BYTES ? frame->cap / 4 : frame->cap;
+		size_t		cap = size_max(frame->cap + more, FIRST_BYTES);
 
 		cap = size_max(cap, frame->len + data.len);
 		if (cap > frame->length)

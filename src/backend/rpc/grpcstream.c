@@ -4,13 +4,16 @@
  *	  frames.
  *
  * How memory is bounded.  A message that fits the first window of a stream
- * (64 kB, HTTP/2's own default) comes without more ado.  For a larger one the
+ * comes without more ado; that window is so small that those of all streams
+ * together leave room for their headers, because clients send their requests
+ * side by side, a piece of each in turn.  For a larger message the
  * window is widened once its length is known, if the reservations of this
  * connection leave room for it, else as soon as they do; a stream that has
  * its window can always finish, so waiting streams cannot lock each other.
  * The window of the whole connection is given back at once for the same
  * reason.  What small messages and headers take before their request runs is
- * added up; a stream that brings it over HELD_MAX_BYTES is refused, and so is
+ * added up; a stream that brings it over HELD_MAX_BYTES is refused (large
+ * headers, or what a client sends before it knows our window), and so is
  * one whose message does not arrive in time.  Answers that the client does not
  * read hold new requests back.
  */
@@ -30,6 +33,10 @@
 #define RESERVED_MESSAGES 4
 /* headers and messages of requests that do not run yet, of one connection */
 #define HELD_MAX_BYTES (32 * 1024 * 1024)
+/* of them, what comes in the first windows of all streams (grpcframe.c: and a quarter) */
+#define WINDOWS_MAX_BYTES ((uint32_t) 20 * 1024 * 1024)
+#define WINDOW_MIN_BYTES 1024
+#define WINDOW_MAX_BYTES 65535	/* RFC 9113 6.9.2: what streams have otherwise */
 /* no new request starts while the client has this much to read */
 #define ANSWERS_MAX_BYTES (64 * 1024 * 1024)
 /* those that ran already may bring it so far, then the connection ends */
@@ -170,6 +177,8 @@ stream_end(GrpcStream *stream)
 		return;
 	if (grpcframe_end(&stream->frame) == GRPC_FRAME_COMPLETE)
 	{
+		/* it may have been sent before the client knew our window */
+		stream->wants_window = false;
 		stream->phase = STREAM_READY;
 		start_if_room(stream);
 	}
@@ -453,6 +462,16 @@ take_deadline(GrpcStream *stream)
 
 /* ---- the message ---- */
 
+uint32_t
+stream_first_window(uint32_t nstreams)
+{
+	uint32_t	share = WINDOWS_MAX_BYTES / nstreams;
+
+	if (share < WINDOW_MIN_BYTES)
+		return WINDOW_MIN_BYTES;
+	return share < WINDOW_MAX_BYTES ? share : WINDOW_MAX_BYTES;
+}
+
 bool
 stream_holds_too_much(const GrpcSession *session)
 {
@@ -520,7 +539,8 @@ ask_for_window(GrpcStream *stream)
 {
 	if (stream->wants_window || stream->reserved_bytes > 0 ||
 		!grpcframe_has_length(&stream->frame) ||
-		stream->frame.length + GRPC_PREFIX_BYTES <= STREAM_WINDOW_BYTES)
+		stream->frame.length + GRPC_PREFIX_BYTES <=
+		stream->session->stream_window)
 		return;
 	stream->wants_window = !grant_window(stream);
 }

@@ -30,9 +30,6 @@
 #include "rpc/headcheck.h"
 #include "utils/mmgr.h"
 
-/* what a client may send on a stream before we know how long its message is */
-#define STREAM_WINDOW_BYTES 65535
-
 typedef enum StreamPhase
 {
 	STREAM_HEADERS,
@@ -123,6 +120,8 @@ struct GrpcSession
 	 * latter two has shrunk.  stream_bytes: of messages that streams have not
 	 * sent; is_short: some were told that this is too much.
 	 */
+	uint32_t	stream_window;	/* what a stream may send before it is granted
+								 * more */
 	size_t		held_bytes;
 	size_t		reserved_bytes;
 	size_t		answer_bytes;
@@ -173,6 +172,8 @@ extern void stream_free_unused(GrpcSession *session);
 /* ---- between grpcstream.c and grpcmessages.c ---- */
 
 /* headers and messages of requests that do not run yet, of one connection */
+/* the first window of a stream, in bytes, where nstreams are allowed */
+extern uint32_t stream_first_window(uint32_t nstreams);
 extern bool stream_holds_too_much(const GrpcSession *session);
 extern void stream_note_held(GrpcStream *stream);
 /* when a message must have arrived; INT64_MAX: none is on its way */
