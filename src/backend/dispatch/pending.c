@@ -39,6 +39,12 @@ typedef struct UnsentRecord
 /* what etcd gives a replicated request: 5 s and two elections */
 #define REQUEST_TIMEOUT_MS 5000
 
+/*
+ * What a login may wait for its hash.  etcd sets no limit but the client's own;
+ * when all clients come back at one time the last of them waits for long.
+ */
+#define HASH_TIMEOUT_MS 60000
+
 static Request *buckets[NBUCKETS];
 static Request *first_pending;
 static uint32_t npending;
@@ -50,7 +56,7 @@ static size_t unsent_bytes;
 
 static void line_up(SubmitKind kind, uint64_t id, Bytes payload);
 static bool send_record(const UnsentRecord *record);
-static void enter(Request *req);
+static void enter(Request *req, int64_t timeout_ms);
 static Request **bucket_of(uint64_t ring_id);
 
 void
@@ -74,7 +80,7 @@ pending_submit_ring(Request *req, SubmitKind kind, Bytes payload)
 	req->ring_kind = kind;
 	req->next_in_bucket = *bucket;
 	*bucket = req;
-	enter(req);
+	enter(req, REQUEST_TIMEOUT_MS + 2 * guc_election_timeout);
 }
 
 void
@@ -112,7 +118,7 @@ pending_submit_hash(Request *req, PendingHash *hash)
 	if (error != ERR_NONE)
 		return error;
 	req->hash = hash;
-	enter(req);
+	enter(req, HASH_TIMEOUT_MS);
 	return ERR_NONE;
 }
 
@@ -228,10 +234,9 @@ send_record(const UnsentRecord *record)
 
 /* Into the list, with the time from which on nobody waits any longer. */
 static void
-enter(Request *req)
+enter(Request *req, int64_t timeout_ms)
 {
-	req->expires_ms = clock_coarse_ms() + REQUEST_TIMEOUT_MS +
-		2 * guc_election_timeout;
+	req->expires_ms = clock_coarse_ms() + timeout_ms;
 	if (req->deadline_ms > 0 && req->deadline_ms < req->expires_ms)
 		req->expires_ms = req->deadline_ms;
 	if (npending == 0 || req->expires_ms < earliest_ms)
