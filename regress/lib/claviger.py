@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -231,6 +232,9 @@ def _own_ports(server):
     ports = []
     for fd in os.listdir('/proc/self/fd'):
         try:
+            # what is no socket would not be closed again
+            if not stat.S_ISSOCK(os.stat('/proc/self/fd/' + fd).st_mode):
+                continue
             with socket.socket(fileno=os.dup(int(fd))) as own:
                 # gRPC has 127.0.0.1 as an IPv6 address
                 if own.getpeername()[1] == server.port:
