@@ -76,6 +76,7 @@ static struct
 	Watch	   *last_behind;
 	Watch	   *first_touched;	/* noted something in this scan */
 	bool		is_following;	/* else a scan is for those behind */
+	uint32_t	nscanning;		/* how many of them it is still for */
 	Watch	   *cursor;			/* of a walk over all; see watch_stop() */
 	void		(*turn_end) (const StoreVersion *v);
 	MemContext *scratch;		/* batches of a scan */
@@ -374,9 +375,13 @@ catch_up_from(const StoreVersion *v, Watch *leader, uint64_t *budget)
 			to++;
 	}
 	*budget -= to - from < *budget ? to - from : *budget;
+	Assert(hub.nscanning == 0);
 	for (Watch *w = hub.first_behind; w != NULL; w = w->next_behind)
+	{
 		w->is_scanning = w->position >= from && w->position <= to &&
 			!w->is_lost && is_eligible(w);
+		hub.nscanning += w->is_scanning;
+	}
 	scan(v, from, to);
 	/* no callback is called from here on */
 	for (Watch *w = hub.first_behind; w != NULL; w = next)
@@ -384,7 +389,6 @@ catch_up_from(const StoreVersion *v, Watch *leader, uint64_t *budget)
 		next = w->next_behind;
 		if (!w->is_scanning)
 			continue;
-		w->is_scanning = false;
 		leave_behind(w);
 		/* to the end of the list: the others have their turn first */
 		if (to < v->log.end)
@@ -403,6 +407,9 @@ scan(const StoreVersion *v, uint64_t from, uint64_t to)
 
 	for (at.position = from; at.position < to; at.position++)
 	{
+		/* all may take no more */
+		if (!hub.is_following && hub.nscanning == 0)
+			break;
 		at.kv = vlog_get(&v->log, at.position);
 		if (at.kv == NULL)
 			continue;
@@ -505,7 +512,6 @@ fall_behind(Watch *watch, uint64_t position)
 {
 	watch->position = position;
 	watch->is_stalled = false;
-	watch->is_scanning = false;
 	watch->is_behind = true;
 	watch->next_behind = NULL;
 	watch->prev_behind = hub.last_behind;
@@ -531,6 +537,8 @@ leave_behind(Watch *watch)
 	else
 		hub.last_behind = watch->prev_behind;
 	watch->is_behind = false;
+	hub.nscanning -= watch->is_scanning;
+	watch->is_scanning = false;
 }
 
 static void
