@@ -73,6 +73,15 @@
 #define READY_POLL_MS 5
 #define ACCEPT_PAUSE_MS 100		/* after running out of descriptors */
 
+/*
+ * With max_handshakes under way new connections stay in the kernel's backlog,
+ * for this part of handshake_timeout: clients that all come at one time have
+ * done by then.  Those that say nothing have not, and then it is better to
+ * refuse than to let everybody queue behind them.
+ */
+#define HANDSHAKES_WAIT_PART 10
+#define HANDSHAKES_PAUSE_MS 5	/* until they are counted again */
+
 typedef enum PostmasterState
 {
 	PM_STARTING,
@@ -98,6 +107,7 @@ static int	signal_fd = -1;
 static int	death_pipe[2] = {-1, -1};
 static sigset_t handled_signals;
 static int64_t accept_paused_until;
+static int64_t handshakes_full_ms;	/* since when; 0: they are not */
 static int64_t auxiliaries_until;	/* in PM_STOPPING_AUXILIARIES */
 static RestartPause worker_pause;
 static int64_t restart_due_ms;	/* in PM_CRASHED: not before */
@@ -116,8 +126,9 @@ static void warm_openssl(void);
 static void run_loop(void);
 static void check_worker_ready(void);
 static void accept_clients(Listener *listener);
-static void start_client(int fd, Listener *listener);
-static uint32_t count_handshakes(void);
+static void start_client(int fd, Listener *listener, bool may_begin);
+static bool handshakes_have_room(void);
+static void pause_accepting(int64_t ms);
 static void on_signals(void);
 static void on_child_exits(void);
 static void on_worker_exit(int status);
@@ -422,7 +433,11 @@ wait_timeout_ms(void)
 	if (state == PM_STARTING)
 		return READY_POLL_MS;
 	if (state == PM_RUNNING && !listeners_polled)
-		return ACCEPT_PAUSE_MS;
+	{
+		int64_t		left = accept_paused_until - clock_monotonic_ms();
+
+		return left <= 0 ? 0 : (int) left;
+	}
 	if (state == PM_RUNNING)
 		return auxproc_next_start_ms();
 	if (state == PM_STOPPING_AUXILIARIES)
@@ -483,12 +498,19 @@ accept_clients(Listener *listener)
 {
 	for (int i = 0; i < ACCEPTS_PER_TURN; i++)
 	{
-		int			fd = accept4(listener->fd, NULL, NULL,
-								 SOCK_CLOEXEC | SOCK_NONBLOCK);
+		bool		may_begin = handshakes_have_room();
+		int			fd;
 
+		if (!may_begin && clock_monotonic_ms() < handshakes_full_ms +
+			guc_handshake_timeout / HANDSHAKES_WAIT_PART)
+		{
+			pause_accepting(HANDSHAKES_PAUSE_MS);
+			return;
+		}
+		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0)
 		{
-			start_client(fd, listener);
+			start_client(fd, listener, may_begin);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
@@ -497,20 +519,26 @@ accept_clients(Listener *listener)
 			/* the connection stays in the backlog: look again a little later */
 			elog_write(LOG_LEVEL_ERROR, NULL, "Raise the limit on open files.",
 					   "could not accept a connection: %s", strerror(errno));
-			accept_paused_until = clock_monotonic_ms() + ACCEPT_PAUSE_MS;
-			watch_listeners(false);
+			pause_accepting(ACCEPT_PAUSE_MS);
 		}
 		return;
 	}
 }
 
+static void
+pause_accepting(int64_t ms)
+{
+	accept_paused_until = clock_monotonic_ms() + ms;
+	watch_listeners(false);
+}
+
 /*
- * Fork a backend for a connection.  When all slots are taken, the child only
- * tells the client so; when even those few children are busy, the connection
- * is closed.
+ * Fork a backend for a connection.  When all slots are taken, or it may not
+ * begin, the child only tells the client so; when even those few children are
+ * busy, the connection is closed.
  */
 static void
-start_client(int fd, Listener *listener)
+start_client(int fd, Listener *listener, bool may_begin)
 {
 	int			slot = -1;
 	uint64_t	generation;
@@ -519,7 +547,7 @@ start_client(int fd, Listener *listener)
 	counter_add(COUNTER_CONNECTIONS, 1);
 	/* the slots beyond are for auxiliary processes */
 	if (children_count(CHILD_BACKEND) < (uint32_t) guc_max_connections &&
-		count_handshakes() < (uint32_t) guc_max_handshakes)
+		may_begin)
 		slot = control_claim_slot();
 	if (slot < 0)
 	{
@@ -560,15 +588,15 @@ start_client(int fd, Listener *listener)
 	close(fd);
 }
 
-/* connections that have not finished their handshake, if they may be many */
-static uint32_t
-count_handshakes(void)
+/* Notes since when there is none. */
+static bool
+handshakes_have_room(void)
 {
 	uint32_t	n = 0;
 
-	if (children_count(CHILD_BACKEND) < (uint32_t) guc_max_handshakes)
-		return 0;
-	for (uint32_t i = 0; i < control_sizes()->nslots; i++)
+	/* counted only if they may be many */
+	for (uint32_t i = 0; i < control_sizes()->nslots &&
+		 children_count(CHILD_BACKEND) >= (uint32_t) guc_max_handshakes; i++)
 	{
 		uint32_t	slot_state = atomic_load_explicit(
 			&control_slot((int) i)->state, memory_order_relaxed);
@@ -576,7 +604,11 @@ count_handshakes(void)
 		if (slot_state == SLOT_STARTING || slot_state == SLOT_HANDSHAKE)
 			n++;
 	}
-	return n;
+	if (n < (uint32_t) guc_max_handshakes)
+		handshakes_full_ms = 0;
+	else if (handshakes_full_ms == 0)
+		handshakes_full_ms = clock_monotonic_ms();
+	return handshakes_full_ms == 0;
 }
 
 /* ---- signals and children ---- */
