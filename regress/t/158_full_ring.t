@@ -3,19 +3,16 @@
 room, in order and without an error; while they do, nothing more is read from
 it, so that it costs a bounded amount of memory, and others are served."""
 import os
-import re
 import signal
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-import claviger
-from claviger import error_of, wait_until
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fault'))
+from faults import E, KV, claviger, error_of, private_kb
+from claviger import wait_until
 
-E = claviger.load_protos()['etcdserverpb']
 TAP = claviger.Tap()
-KV, MB = 'etcdserverpb.KV/', 1024 * 1024
 # beside the ring, which is not its own: the line, what is being read, and what gRPC keeps
-MEMORY = 48 * MB * (4 if claviger.SANITIZER else 1)
+MEMORY_KB = 48 * 1024 * (4 if claviger.SANITIZER else 1)
 
 
 def put_later(client, key, value, timeout=120):
@@ -48,13 +45,9 @@ def put_at_once(server, name, n, size):
     TAP.equal(bad, [], 'and its own value')
 
 
-def memory(pid):
-    return int(re.search(r'RssAnon:\s+(\d+)', open('/proc/%d/status' % pid).read()).group(1)) * 1024
-
-
 def is_settled(pid):
     """Has the backend read all that it will read?  (Asked again and again.)"""
-    now = memory(pid)
+    now = private_kb(pid)
     is_same = is_settled.last == (pid, now)
     is_settled.last, is_settled.times = (pid, now), is_settled.times + 1 if is_same else 0
     return is_settled.times > 20
@@ -74,9 +67,9 @@ def worker_stands(server, n, size):
     worker = claviger.raft_worker(server)
     os.kill(worker, signal.SIGSTOP)
     calls = [put_later(client, b'stands/%05d' % i, b'x' * size) for i in range(n)]
-    TAP.ok(wait_until(lambda: is_settled(backend), step=0.02) and memory(backend) < MEMORY,
-           '%d MB for a worker that stands: its backend stays small' % (n * size // MB), memory(backend))
-    print('# memory %d kB' % (memory(backend) // 1024), flush=True)
+    TAP.ok(wait_until(lambda: is_settled(backend), step=0.02) and private_kb(backend) < MEMORY_KB,
+           '%d MB for a worker that stands: its backend stays small' % (n * size // 1000000), private_kb(backend))
+    print('# memory %d kB' % private_kb(backend), flush=True)
     TAP.equal((error_of(lambda: get(other, serializable=True, key=b'k')), [call for call in calls if call.done()]),
               (None, []), 'others read meanwhile, and nobody has been refused')
     os.kill(worker, signal.SIGCONT)
