@@ -104,8 +104,7 @@ grpc_session_create(MemContext *mcx, const GrpcOptions *options)
 	session->earliest_deadline_ms = INT64_MAX;
 	guard_init(&session->guard, session->now_ms);
 	session->h2 = h2_create(session);
-	session->stream_window =
-		stream_first_window((uint32_t) guc_max_concurrent_streams);
+	session->stream_window = STREAM_WINDOW_BYTES;
 	submit_settings(session);
 	return session;
 }
@@ -560,6 +559,9 @@ on_frame_recv(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 
 	if (frame->hd.type == NGHTTP2_PING)
 		return on_ping(session, &frame->ping);
+	if (frame->hd.type == NGHTTP2_SETTINGS &&
+		(frame->hd.flags & NGHTTP2_FLAG_ACK) != 0)
+		stream_settings_acknowledged(session);
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
 		return 0;
 	stream = nghttp2_session_get_stream_user_data(h2, frame->hd.stream_id);

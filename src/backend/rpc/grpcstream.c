@@ -4,18 +4,23 @@
  *	  frames.
  *
  * How memory is bounded.  A message that fits the first window of a stream
- * comes without more ado; that window is so small that those of all streams
- * together leave room for their headers, because clients send their requests
- * side by side, a piece of each in turn.  For a larger message the
+ * (64 kB, HTTP/2's own default) comes without more ado.  For a larger one the
  * window is widened once its length is known, if the reservations of this
  * connection leave room for it, else as soon as they do; a stream that has
  * its window can always finish, so waiting streams cannot lock each other.
  * The window of the whole connection is given back at once for the same
  * reason.  What small messages and headers take before their request runs is
- * added up; a stream that brings it over HELD_MAX_BYTES is refused (large
- * headers, or what a client sends before it knows our window), and so is
+ * added up; a stream that brings it over HELD_MAX_BYTES is refused, and so is
  * one whose message does not arrive in time.  Answers that the client does not
  * read hold new requests back.
+ *
+ * Clients send what they ask at one time side by side, a piece of each in
+ * turn, and shall not be refused for that.  So once there are many streams the
+ * first window becomes so small that those of all fit (an honest client's
+ * headers are small): the second SETTINGS frame of a connection.  What is sent
+ * meanwhile is bounded by the window of the connection.  With the
+ * acknowledgement the windows of open streams have shrunk, and what was granted
+ * is granted again.  It stays so: such a client has many requests again soon.
  */
 #include "server.h"
 
@@ -33,10 +38,11 @@
 #define RESERVED_MESSAGES 4
 /* headers and messages of requests that do not run yet, of one connection */
 #define HELD_MAX_BYTES (32 * 1024 * 1024)
-/* of them, what comes in the first windows of all streams (grpcframe.c: and a quarter) */
-#define WINDOWS_MAX_BYTES ((uint32_t) 20 * 1024 * 1024)
-#define WINDOW_MIN_BYTES 1024
-#define WINDOW_MAX_BYTES 65535	/* RFC 9113 6.9.2: what streams have otherwise */
+/* so many streams are many */
+#define CROWD_STREAMS 100
+/* first windows of all streams of a crowd; buffers are a quarter larger */
+#define CROWD_MAX_BYTES ((uint32_t) 16 * 1024 * 1024)
+#define CROWD_WINDOW_MIN_BYTES 1024
 /* no new request starts while the client has this much to read */
 #define ANSWERS_MAX_BYTES (64 * 1024 * 1024)
 /* those that ran already may bring it so far, then the connection ends */
@@ -61,6 +67,8 @@ static bool find_rpc(GrpcStream *stream);
 static bool take_deadline(GrpcStream *stream);
 static void ask_for_window(GrpcStream *stream);
 static bool grant_window(GrpcStream *stream);
+static void widen_window(GrpcStream *stream);
+static void become_crowded(GrpcSession *session);
 static void start_if_room(GrpcStream *stream);
 static void start(GrpcStream *stream, Bytes message);
 static void make_request(GrpcStream *stream);
@@ -105,6 +113,8 @@ stream_open(GrpcSession *session, int32_t id)
 		session->first = stream;
 	session->last = stream;
 	session->nstreams++;
+	if (session->nstreams > CROWD_STREAMS && !session->is_crowded)
+		become_crowded(session);
 	return stream;
 }
 
@@ -177,7 +187,7 @@ stream_end(GrpcStream *stream)
 		return;
 	if (grpcframe_end(&stream->frame) == GRPC_FRAME_COMPLETE)
 	{
-		/* it may have been sent before the client knew our window */
+		/* it may have been sent before the client knew a smaller window */
 		stream->wants_window = false;
 		stream->phase = STREAM_READY;
 		start_if_room(stream);
@@ -463,13 +473,48 @@ take_deadline(GrpcStream *stream)
 /* ---- the message ---- */
 
 uint32_t
-stream_first_window(uint32_t nstreams)
+stream_crowded_window(uint32_t nstreams)
 {
-	uint32_t	share = WINDOWS_MAX_BYTES / nstreams;
+	uint32_t	share = CROWD_MAX_BYTES / nstreams;
 
-	if (share < WINDOW_MIN_BYTES)
-		return WINDOW_MIN_BYTES;
-	return share < WINDOW_MAX_BYTES ? share : WINDOW_MAX_BYTES;
+	if (share < CROWD_WINDOW_MIN_BYTES)
+		return CROWD_WINDOW_MIN_BYTES;
+	return share < STREAM_WINDOW_BYTES ? share : STREAM_WINDOW_BYTES;
+}
+
+/* The client shall send less of each stream; he does when he has this. */
+static void
+become_crowded(GrpcSession *session)
+{
+	nghttp2_settings_entry entry = {
+		NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+		stream_crowded_window((uint32_t) guc_max_concurrent_streams)
+	};
+
+	session->is_crowded = true;
+	if (nghttp2_submit_settings(session->h2, NGHTTP2_FLAG_NONE, &entry, 1) != 0)
+		elog_fatal("nghttp2 does not take our settings");
+}
+
+void
+stream_settings_acknowledged(GrpcSession *session)
+{
+	uint32_t	window = nghttp2_session_get_local_settings(
+		session->h2, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+
+	if (window == session->stream_window)
+		return;
+	session->stream_window = window;
+	for (GrpcStream *stream = session->first; stream != NULL;
+		 stream = stream->next)
+	{
+		if (stream->phase != STREAM_BODY)
+			continue;
+		if (stream->reserved_bytes > 0)
+			widen_window(stream);
+		else
+			ask_for_window(stream);
+	}
 }
 
 bool
@@ -562,11 +607,16 @@ grant_window(GrpcStream *stream)
 	if (stream_arrive_by_ms(stream) < session->earliest_deadline_ms)
 		session->earliest_deadline_ms = stream_arrive_by_ms(stream);
 	stream_note_held(stream);
-	/* nothing of the stream was ever given back, so this counts from its start */
-	stream_submitted(stream, nghttp2_session_set_local_window_size(session->h2, 0,
-																   stream->id,
-																   (int32_t) bytes));
+	widen_window(stream);
 	return true;
+}
+
+/* To what is reserved; nothing was ever given back, so that counts from its start. */
+static void
+widen_window(GrpcStream *stream)
+{
+	stream_submitted(stream, nghttp2_session_set_local_window_size(
+		stream->session->h2, 0, stream->id, (int32_t) stream->reserved_bytes));
 }
 
 static void

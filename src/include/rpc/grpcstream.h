@@ -121,7 +121,8 @@ struct GrpcSession
 	 * sent; is_short: some were told that this is too much.
 	 */
 	uint32_t	stream_window;	/* what a stream may send before it is granted
-								 * more */
+								 * more, as the client has acknowledged */
+	bool		is_crowded;		/* it has been told to send less */
 	size_t		held_bytes;
 	size_t		reserved_bytes;
 	size_t		answer_bytes;
@@ -172,8 +173,12 @@ extern void stream_free_unused(GrpcSession *session);
 /* ---- between grpcstream.c and grpcmessages.c ---- */
 
 /* headers and messages of requests that do not run yet, of one connection */
-/* the first window of a stream, in bytes, where nstreams are allowed */
-extern uint32_t stream_first_window(uint32_t nstreams);
+/* the first window of a stream, in bytes, while few are open */
+#define STREAM_WINDOW_BYTES 65535
+/* and later, where nstreams are allowed */
+extern uint32_t stream_crowded_window(uint32_t nstreams);
+/* after each acknowledgement of our settings */
+extern void stream_settings_acknowledged(GrpcSession *session);
 extern bool stream_holds_too_much(const GrpcSession *session);
 extern void stream_note_held(GrpcStream *stream);
 /* when a message must have arrived; INT64_MAX: none is on its way */
