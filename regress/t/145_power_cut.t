@@ -10,6 +10,7 @@ files are in it.
 POWER_CUTS: how many (default 24).  SEED: of moments and losses."""
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ LOAD_SECONDS = float(os.environ.get('POWER_LOAD_SECONDS', '4'))
 # small, so that rotation, recycling and checkpoints are met as well
 ARGS = ['--argon2-memory=64', '--argon2-iterations=1', '--raft-log-segment-bytes=1048576', '--checkpoint-interval=150ms',
         '--snapshot-catchup-entries=20']
+# of Berkeley DB, but the first
+NEXT_LOG = r'log\.(?!0000000001)'
 LEASE = 'etcdserverpb.Lease/LeaseGrant'
 COMPACT = 'etcdserverpb.KV/Compact'
 
@@ -111,6 +114,9 @@ def run(directory):
     for writer in writers:
         writer.start()
     time.sleep(LOAD_SECONDS)
+    tables = os.path.join(server.data, 'tables')
+    TAP.ok(claviger.wait_until(lambda: any(re.match(NEXT_LOG, name) for name in os.listdir(tables))),
+           "the tables' log goes on in another file")
     stop.set()
     for writer in writers:
         writer.join()
@@ -121,13 +127,19 @@ def run(directory):
 
 def moments(journal, rng):
     """Records after which the power goes: some in the initialisation, some
-    anywhere, some right behind a change of names or in the middle of a sync."""
-    kinds = [r[0] for r in powercut.records(journal)]
+    anywhere, some right behind a change of names or in the middle of a sync,
+    some when the tables' log has begun another file."""
+    kinds, behind_log = [], set()
+    for i, record in enumerate(powercut.records(journal)):
+        if record[0] == powercut.CREATE and re.match(NEXT_LOG, os.path.basename(record[1][0])):
+            behind_log.update(range(i + 1, i + 500))
+        kinds.append(record[0])
     first_mark = kinds.index(powercut.MARK)
     special = [i for i, kind in enumerate(kinds) if i > first_mark and kind in (
         powercut.CREATE, powercut.RENAME, powercut.UNLINK, powercut.SYNC_BEGIN)]
     chosen = [rng.randrange(1, first_mark) for _ in range(CUTS // 6)]
-    chosen += rng.sample(special, CUTS // 2)
+    chosen += rng.sample(special, CUTS // 3)
+    chosen += rng.sample(sorted(i for i in behind_log if i < len(kinds)), CUTS // 6)
     chosen += [rng.randrange(first_mark, len(kinds)) for _ in range(CUTS - len(chosen))]
     counts = {k: kinds.count(getattr(powercut, k)) for k in ('WRITE', 'SYNC_END', 'CREATE', 'RENAME', 'UNLINK', 'MARK')}
     print('# %d records: %s' % (len(kinds), counts), flush=True)

@@ -22,9 +22,13 @@
  * Berkeley DB lets a program stand in for the system calls (db_env_set_func).
  * Reads must see what is pending; so must the size of a file that is opened,
  * so everything is written before one is.  Log files are left alone: their
- * records have checksums, and recovery knows how to find their end.  So are
- * the few writes that make a new table, which go another way: making the
- * tables is begun again if it does not come to its end.
+ * records have checksums, and recovery knows how to find their end.  But the
+ * library syncs a new log file and not its directory: where names are not
+ * durable with the file, a page could be in its place whose log is gone, and
+ * the tables could not be opened.  So the name is made durable when the file is
+ * made, before anything is in it.  Left alone are, too, the few writes that
+ * make a new table, which go another way: making the tables is begun again if
+ * it does not come to its end.
  *
  * Errors.  When pwrite fails the library writes the page by itself, to its
  * place; when fdatasync fails it tries again, and would believe the second
@@ -290,6 +294,15 @@ hook_open(const char *path, int flags,...)
 	if (is_table(name) && (errno = drain()) != 0)
 		return -1;
 	fd = open(path, flags | O_CLOEXEC, mode);
+	if (fd >= 0 && !is_table(name) && (flags & O_CREAT) != 0 &&
+		fsync(dw.dir_fd) != 0)
+	{
+		if (dw.error == 0)
+			dw.error = errno;
+		close(fd);
+		errno = dw.error;
+		return -1;
+	}
 	if (fd >= 0 && is_table(name) && strlen(name) < MAX_NAME_BYTES)
 	{
 		OpenFile   *file = xcalloc(1, sizeof(*file));
