@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 import grpc
 
@@ -440,6 +441,12 @@ def etcdctl_environment():
     (Not together with the options of that name.)"""
     return dict(os.environ, ETCDCTL_API='3', ETCDCTL_DIAL_TIMEOUT='%ds' % (20 * SLOW),
                 ETCDCTL_COMMAND_TIMEOUT='%ds' % (20 * SLOW))
+
+
+def metric(server, name):
+    """The value of one without labels, of a server without TLS."""
+    with urllib.request.urlopen(server.url + '/metrics', timeout=60 * SLOW) as page:
+        return int(float(re.search(r'^%s (\S+)$' % name, page.read().decode(), re.M).group(1)))
 
 
 def wait_until(condition, seconds=30, step=0.01):

@@ -5,10 +5,8 @@ A login costs a hash, on purpose.  One connection full of them must not shut out
 the others; what is not a login must cost an anonymous client no hash at all.
 """
 import os
-import re
 import sys
 import time
-import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
@@ -83,8 +81,7 @@ class Flood:
 
 def failed_logins(server=SERVER):
     """So many have cost a hash and were wrong: those of the flood, here."""
-    text = urllib.request.urlopen(server.url + '/metrics', timeout=60 * SLOW).read().decode()
-    return int(float(re.search(r'^claviger_logins_failed_total (\S+)$', text, re.MULTILINE).group(1)))
+    return claviger.metric(server, 'claviger_logins_failed_total')
 
 
 def run_fairness():

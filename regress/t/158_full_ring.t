@@ -58,7 +58,7 @@ is_settled.last, is_settled.times = None, 0
 
 def worker_stands(server, n, size):
     """It is stopped, and goes on."""
-    other, before = claviger.Client(server), claviger.backends(server)
+    other = claviger.Client(server)
     get(other, key=b'k')
     before = claviger.backends(server)
     client = claviger.Client(server)

@@ -3,7 +3,6 @@
 the handshakes of the others.  Those that say nothing do not keep newcomers
 waiting for ever."""
 import os
-import re
 import socket
 import sys
 import time
@@ -28,15 +27,14 @@ def answer_of(sock):
     return data.decode()
 
 
-def ask(server, request=REQUEST):
+def ask(server):
     with socket.create_connection(('127.0.0.1', server.port)) as sock:
-        sock.sendall(request)
+        sock.sendall(REQUEST)
         return answer_of(sock)
 
 
 def refused(server):
-    text = ask(server, REQUEST.replace(b'/version', b'/metrics'))
-    return int(re.search(r'^claviger_connections_refused_total ([0-9]+)$', text, re.M).group(1))
+    return claviger.metric(server, 'claviger_connections_refused_total')
 
 
 def main():

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
@@ -31,8 +30,7 @@ def rss_kb(pid):
 
 
 def ranges(server):
-    text = urllib.request.urlopen(server.url + '/metrics', timeout=30 * claviger.SLOW).read().decode()
-    return int(next(line.split()[1] for line in text.split('\n') if line.startswith('claviger_watch_ranges ')))
+    return claviger.metric(server, 'claviger_watch_ranges')
 
 
 def test_many(server, client):

@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import claviger
@@ -63,9 +62,7 @@ def gets_in_line(c, prefix, n, name):
 
 
 def watched_ranges(server):
-    with urllib.request.urlopen(server.url + '/metrics', timeout=30 * claviger.SLOW) as page:
-        return int(next(line.split()[1] for line in page.read().decode().split('\n')
-                        if line.startswith('claviger_watch_ranges ')))
+    return claviger.metric(server, 'claviger_watch_ranges')
 
 
 def leader_of(c, name):

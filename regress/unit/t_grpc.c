@@ -247,6 +247,19 @@ call_send(Call *call, const Field *extra, size_t nextra)
 	assert_true(call->id > 0);
 }
 
+/* n calls, each with this message */
+static void
+send_messages(int n, const uint8_t *message, size_t size)
+{
+	for (int i = 0; i < n; i++)
+	{
+		Call	   *call = call_new(NULL);
+
+		put_message(&call->out, message, size);
+		call_send(call, NULL, 0);
+	}
+}
+
 /* bytes both ways until nothing moves */
 static bool
 server_to_client(void)
@@ -1198,13 +1211,7 @@ test_large_messages(void **state)
 	for (size_t i = 0; i < size; i++)
 		message[i] = (uint8_t) (i % 253);
 	message[0] = 'x';
-	for (int i = 0; i < 20; i++)
-	{
-		Call	   *call = call_new(NULL);
-
-		put_message(&call->out, message, size);
-		call_send(call, NULL, 0);
-	}
+	send_messages(20, message, size);
 	do
 	{
 		moved = client_to_server();
@@ -1228,13 +1235,7 @@ test_reservation_is_passed_on(void **state)
 	uint8_t    *message = xcalloc(1, size);
 
 	message[0] = 'P';
-	for (int i = 0; i < 6; i++)
-	{
-		Call	   *call = call_new(NULL);
-
-		put_message(&call->out, message, size);
-		call_send(call, NULL, 0);
-	}
+	send_messages(6, message, size);
 	pump();
 	assert_int_equal(doubled.npending, 4);
 	nghttp2_submit_rst_stream(client, 0, calls[5].id, NGHTTP2_CANCEL);
@@ -1354,13 +1355,7 @@ test_side_by_side(void **state)
 	bool		moved;
 
 	message[0] = 'x';
-	for (int i = 0; i < 1000; i++)
-	{
-		Call	   *call = call_new(NULL);
-
-		put_message(&call->out, message, size);
-		call_send(call, NULL, 0);
-	}
+	send_messages(1000, message, size);
 	do
 	{
 		moved = client_to_server();

@@ -593,10 +593,12 @@ static bool
 handshakes_have_room(void)
 {
 	uint32_t	n = 0;
+	uint32_t	nslots = control_sizes()->nslots;
 
 	/* counted only if they may be many */
-	for (uint32_t i = 0; i < control_sizes()->nslots &&
-		 children_count(CHILD_BACKEND) >= (uint32_t) guc_max_handshakes; i++)
+	if (children_count(CHILD_BACKEND) < (uint32_t) guc_max_handshakes)
+		nslots = 0;
+	for (uint32_t i = 0; i < nslots; i++)
 	{
 		uint32_t	slot_state = atomic_load_explicit(
 			&control_slot((int) i)->state, memory_order_relaxed);

@@ -41,7 +41,7 @@
 /* so many streams are many */
 #define CROWD_STREAMS 100
 /* first windows of all streams of a crowd; buffers are a quarter larger */
-#define CROWD_MAX_BYTES ((uint32_t) 16 * 1024 * 1024)
+#define CROWD_MAX_BYTES (16 * 1024 * 1024)
 #define CROWD_WINDOW_MIN_BYTES 1024
 /* no new request starts while the client has this much to read */
 #define ANSWERS_MAX_BYTES (64 * 1024 * 1024)
@@ -475,11 +475,10 @@ take_deadline(GrpcStream *stream)
 uint32_t
 stream_crowded_window(uint32_t nstreams)
 {
-	uint32_t	share = CROWD_MAX_BYTES / nstreams;
+	size_t		share = CROWD_MAX_BYTES / nstreams;
 
-	if (share < CROWD_WINDOW_MIN_BYTES)
-		return CROWD_WINDOW_MIN_BYTES;
-	return share < STREAM_WINDOW_BYTES ? share : STREAM_WINDOW_BYTES;
+	return (uint32_t) size_min(size_max(share, CROWD_WINDOW_MIN_BYTES),
+							   STREAM_WINDOW_BYTES);
 }
 
 /* The client shall send less of each stream; he does when he has this. */

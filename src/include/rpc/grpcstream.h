@@ -30,6 +30,12 @@
 #include "rpc/headcheck.h"
 #include "utils/mmgr.h"
 
+/*
+ * What a client may send on a stream before we know how long its message is, as
+ * long as few streams are open.
+ */
+#define STREAM_WINDOW_BYTES 65535
+
 typedef enum StreamPhase
 {
 	STREAM_HEADERS,
@@ -111,6 +117,9 @@ struct GrpcSession
 	uint32_t	nstreams;
 	GrpcStream *unused;			/* through next */
 	uint32_t	nunused;
+	uint32_t	stream_window;	/* what a stream may send before it is granted
+								 * more, as the client has acknowledged */
+	bool		is_crowded;		/* it has been told to send less */
 
 	/*
 	 * Memory.  held_bytes: headers and messages of requests that have not
@@ -120,9 +129,6 @@ struct GrpcSession
 	 * latter two has shrunk.  stream_bytes: of messages that streams have not
 	 * sent; is_short: some were told that this is too much.
 	 */
-	uint32_t	stream_window;	/* what a stream may send before it is granted
-								 * more, as the client has acknowledged */
-	bool		is_crowded;		/* it has been told to send less */
 	size_t		held_bytes;
 	size_t		reserved_bytes;
 	size_t		answer_bytes;
@@ -165,6 +171,10 @@ extern void stream_refuse(GrpcStream *stream, GrpcStatus status);
 extern void stream_expire_all(GrpcSession *session);
 /* end those that would go on for ever; the session is shutting down */
 extern void stream_end_endless(GrpcSession *session);
+/* the client has acknowledged our settings, perhaps those of a crowd */
+extern void stream_settings_acknowledged(GrpcSession *session);
+/* the first window of a stream in a crowd, where nstreams are allowed; bytes */
+extern uint32_t stream_crowded_window(uint32_t nstreams);
 /* start what waited for room */
 extern void stream_run_waiting(GrpcSession *session);
 /* give the memory of closed streams back */
@@ -173,12 +183,6 @@ extern void stream_free_unused(GrpcSession *session);
 /* ---- between grpcstream.c and grpcmessages.c ---- */
 
 /* headers and messages of requests that do not run yet, of one connection */
-/* the first window of a stream, in bytes, while few are open */
-#define STREAM_WINDOW_BYTES 65535
-/* and later, where nstreams are allowed */
-extern uint32_t stream_crowded_window(uint32_t nstreams);
-/* after each acknowledgement of our settings */
-extern void stream_settings_acknowledged(GrpcSession *session);
 extern bool stream_holds_too_much(const GrpcSession *session);
 extern void stream_note_held(GrpcStream *stream);
 /* when a message must have arrived; INT64_MAX: none is on its way */

@@ -75,6 +75,7 @@ static uint32_t draft_index;
 
 static void show_oldest_hold(void);
 static uint64_t oldest_pinned_epoch(void);
+static void free_before(uint64_t epoch);
 static void show_usage(void);
 static void retired_push(const void *p, size_t size);
 static const Retired *retired_oldest(void);
@@ -237,20 +238,10 @@ size_t
 store_reclaim(void)
 {
 	const Retired *piece = retired_oldest();
-	uint64_t	oldest;
 
 	/* nothing, or nothing that was published: spare the look at all slots */
-	oldest = piece == NULL || piece->epoch == atomic_load(&store_header->epoch)
-		? 0 : oldest_pinned_epoch();
-	for (uint32_t n = 0; n < STORE_RECLAIM_MAX; n++)
-	{
-		if (piece == NULL || piece->epoch >= oldest)
-			break;
-		retired_bytes -= piece->size;
-		store_free((void *) piece->p, piece->size);
-		retired_pop();
-		piece = retired_oldest();
-	}
+	if (piece != NULL && piece->epoch != atomic_load(&store_header->epoch))
+		free_before(oldest_pinned_epoch());
 	show_usage();
 	return retired_bytes;
 }
@@ -316,8 +307,22 @@ store_forget_versions(void)
 	pinned_version = NULL;
 }
 
-/* ---- for the metrics ---- */
+static void
+free_before(uint64_t epoch)
+{
+	for (uint32_t n = 0; n < STORE_RECLAIM_MAX; n++)
+	{
+		const Retired *piece = retired_oldest();
 
+		if (piece == NULL || piece->epoch >= epoch)
+			break;
+		retired_bytes -= piece->size;
+		store_free((void *) piece->p, piece->size);
+		retired_pop();
+	}
+}
+
+/* for the metrics */
 static void
 show_usage(void)
 {

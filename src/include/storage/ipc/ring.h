@@ -92,8 +92,8 @@ extern int	ring_completion_fd(void);
 /*
  * Queue a record.  Returns false if the ring has no room now or
  * RING_MAX_OUTSTANDING are outstanding: the caller tries again when answers
- * have come, of which at least one is on its way.  A payload over max_request_bytes + 64 KB is a
- * programming error.
+ * have come, of which at least one is on its way.  A payload over
+ * max_request_bytes + 64 KB is a programming error.
  */
 extern bool ring_submit(SubmitKind kind, uint64_t request_id, Bytes payload);
 
